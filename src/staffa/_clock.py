@@ -1,0 +1,24 @@
+"""The time, asked in one place so that tests may answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return this machine's time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def running_from(start: datetime) -> Clock:
+    """Make a clock that shows `start` now and runs on steadily from there.
+
+    Started with an instant that the database gave, it tells the database's time without asking again,
+    whatever this machine's wall clock says.
+    """
+    began = time.monotonic()
+    return lambda: start + timedelta(seconds=time.monotonic() - began)

@@ -1,0 +1,97 @@
+"""What a job is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, Protocol
+
+import msgspec
+from typing_extensions import TypeVar
+
+Args = TypeVar("Args", default=dict[str, Any])
+
+
+class State(StrEnum):
+    """The eight states of Oban, in the order of its database type."""
+
+    AVAILABLE = "available"
+    SUSPENDED = "suspended"
+    SCHEDULED = "scheduled"
+    EXECUTING = "executing"
+    RETRYABLE = "retryable"
+    COMPLETED = "completed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
+
+
+class Attempt(Protocol):
+    """A running attempt, as its job sees it."""
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    def progress(self, current: int, total: int | None, note: str | None) -> None: ...
+
+
+class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
+    """One piece of work: a worker's name, its arguments, and what became of it. Never changed, only replaced.
+
+    `args` is a JSON object, or the worker's declared type while it runs. Instants are aware and in UTC.
+    `errors` are `{"at": ISO 8601 text, "attempt": int, "error": text}`, oldest first. `attempted_by` is
+    `[node, producer]`. `schedule_in` counts from the moment of the insert, by the database's clock, and is
+    not stored. `take` counts how often the job was taken; it fences late writes.
+    """
+
+    args: Args = msgspec.field(default_factory=dict)  # type: ignore[assignment]
+    worker: str = ""
+    id: int | None = None
+    state: State = State.AVAILABLE
+    queue: str = "default"
+    priority: int = 0
+    attempt: int = 0
+    max_attempts: int = 20
+    tags: list[str] = []
+    meta: dict[str, Any] = {}
+    errors: list[dict[str, Any]] = []
+    attempted_by: list[str] = []
+    inserted_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    attempted_at: datetime | None = None
+    completed_at: datetime | None = None
+    discarded_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    take: int = 0
+    unique_key: str | None = None
+    schedule_in: timedelta | None = None
+    running: Attempt | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt should stop, because its job was cancelled or its worker shuts down."""
+        return self.running is not None and self.running.cancelled
+
+    def progress(self, current: int, total: int | None = None, note: str | None = None) -> None:
+        """Say how far this attempt is; stored in `meta["progress"]` about twice a second. Never blocks."""
+        if self.running is not None:
+            self.running.progress(current, total, note)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and _compared(self) == _compared(other)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.worker, self.take))
+
+
+def _compared(job: Job[Any]) -> tuple[object, ...]:
+    """Return all that makes a job what it is; its running attempt is not part of it."""
+    return tuple(getattr(job, name) for name in job.__struct_fields__ if name != "running")
+
+
+replace = msgspec.structs.replace
+AnyJob = Job[Any]
+Progress = Mapping[str, Any]

@@ -1,0 +1,196 @@
+"""What every engine can do, said in the words of jobs, not of tables. All words take and give batches."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from staffa._job import AnyJob, Progress, State
+from staffa.notifier import Notifier
+
+
+class Ack(NamedTuple):
+    """What a producer hands in: the job as it was taken, and what it became."""
+
+    held: AnyJob
+    after: AnyJob
+
+
+class Exchanged(NamedTuple):
+    """What a producer gets: the jobs it may start, the acks to hand in again, those that came too late."""
+
+    taken: list[AnyJob]
+    again: list[Ack]
+    bounced: list[Ack]
+
+
+class Reconciled(NamedTuple):
+    """What a producer learns: jobs handed back that it did not hold, and held jobs that it lost."""
+
+    handed_back: list[AnyJob]
+    lost: list[AnyJob]
+
+
+class Cancelled(NamedTuple):
+    """A job that was cancelled, and the state it was in before."""
+
+    job: AnyJob
+    was: State
+
+
+class ProducerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue on a node, as the database knows it. `beat` grows while it lives."""
+
+    id: str
+    node: str
+    queue: str
+    limit: int
+    beat: int = 0
+    expired: bool = False
+    started_at: datetime | None = None
+    beat_at: datetime | None = None
+
+
+class Beat(NamedTuple):
+    """One look at a producer's heart: the same beat seen twice is one that stood still."""
+
+    producer: str
+    beat: int
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs: empty fields match all. `newest` first; `before` continues a listing below that id."""
+
+    ids: Sequence[int] = ()
+    states: Sequence[State] = ()
+    queues: Sequence[str] = ()
+    workers: Sequence[str] = ()
+    before: int | None = None
+    limit: int = 50
+
+
+class Reader(Protocol):
+    """What people look at."""
+
+    async def jobs(self, wanted: JobFilter) -> list[AnyJob]:
+        """List jobs, newest first."""
+
+    async def counts(self) -> dict[str, dict[State, int]]:
+        """Count jobs by queue and state."""
+
+    async def producers(self) -> list[ProducerInfo]:
+        """List the producers that live, and the dead ones whose jobs are not back yet."""
+
+    async def leader(self, lease: str) -> str | None:
+        """Name the node that holds a lease now."""
+
+
+class Engine(Reader, Protocol):
+    """What the machine needs. `now` is None in production, which means the database's clock.
+
+    Every word is one transaction. All raise `DatabaseUnavailable` where trying again may help.
+    """
+
+    async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
+        """Store admitted jobs, all or none, and wake their queues; give them back as stored, in order."""
+
+    async def exchange(
+        self,
+        producer: ProducerInfo,
+        finished: Sequence[Ack],
+        demand: int,
+        *,
+        now: datetime | None = None,
+    ) -> Exchanged:
+        """Record what a queue finished and take what it may start, in one round trip.
+
+        Only attempts that still hold their job are recorded. Jobs come in order of priority, time and id.
+        """
+
+    async def reconcile(self, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:
+        """Hand back jobs executing under this producer that it does not hold; find held ones it lost.
+
+        Never call it beside an exchange of the same producer.
+        """
+
+    async def release(self, producer: ProducerInfo, jobs: Sequence[AnyJob]) -> None:
+        """Hand back held jobs that were cut off; their attempts do not count."""
+
+    async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None:
+        """Store how far attempts are, in `meta.progress`, where they still hold their jobs."""
+
+    async def stage(self, limit: int, *, now: datetime | None = None) -> list[str]:
+        """Make due scheduled and retryable jobs available; name their queues."""
+
+    async def register(self, producers: Sequence[ProducerInfo]) -> None:
+        """Make producers known, before they take their first job."""
+
+    async def beat(self, producers: Sequence[str]) -> list[str]:
+        """Show that producers live; name those that are still taken for living."""
+
+    async def retire(self, producers: Sequence[str]) -> None:
+        """Say that producers have stopped; jobs still under them are orphans from now on."""
+
+    async def expire(self, still: Sequence[Beat]) -> list[str]:
+        """Take producers for dead whose beat is still the one given; name them."""
+
+    async def rescue(self, limit: int, *, now: datetime | None = None) -> list[AnyJob]:
+        """Bring back jobs of dead producers, as `_lifecycle.rescued` decides; forget producers without jobs."""
+
+    async def prune(
+        self, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
+    ) -> dict[State, int]:
+        """Delete finished jobs older than the age of their state, at most `limit` of each; count them."""
+
+    async def cancel(self, ids: Sequence[int], *, now: datetime | None = None) -> list[Cancelled]:
+        """Cancel jobs that are not finished."""
+
+    async def retry(self, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+        """Make jobs available that are neither so nor executing, with an attempt left to truly run."""
+
+    async def delete(self, ids: Sequence[int]) -> list[int]:
+        """Delete jobs that are not executing; name them."""
+
+    async def lead(self, lease: str, node: str, period: timedelta, *, now: datetime | None = None) -> bool:
+        """Take or renew a lease; say whether this node holds it."""
+
+    async def resign(self, lease: str, node: str) -> None:
+        """Give a lease up."""
+
+
+class Database(Protocol):
+    """What an engine module offers for one URL. Making one opens nothing."""
+
+    @property
+    def engine(self) -> Engine:
+        """The words, awaited, on any event loop."""
+
+    @property
+    def plain(self) -> Engine:
+        """The same words for callers without a loop: their coroutines end at the first step."""
+
+    def joined(self, connection: Any) -> Engine:
+        """Return the words in the caller's own transaction; plain or awaited as the connection is.
+
+        Raises `UnsupportedConnection`.
+        """
+
+    def notifier(self) -> Notifier: ...
+
+    def open(self) -> Awaitable[None]:
+        """Prepare to run queues on this loop. Raises `SchemaMissing` or `DatabaseUnavailable`."""
+
+    def close(self) -> Awaitable[None]:
+        """Let go of everything that was opened for queues."""
+
+    def dispose(self) -> None:
+        """Let go of everything."""
+
+    def migrate(self) -> list[int]:
+        """Bring the tables to this version; give the versions applied, none if they were so already."""
+
+    def leading(self, *, leads: bool) -> None:
+        """Hear whether this node leads."""

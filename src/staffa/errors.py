@@ -1,0 +1,98 @@
+"""Every exception of Staffa.
+
+StaffaError
+├── ConfigError             the configuration is wrong, or something is missing from it
+├── JobError                a job cannot be stored
+│   ├── InvalidJob          an option of the job is out of range (also a ValueError)
+│   └── InvalidArguments    its arguments cannot be kept faithfully as JSON (also a TypeError)
+├── WorkerError             a worker cannot be used
+│   ├── InvalidWorker       it is declared wrongly (also a TypeError)
+│   └── UnknownWorker       nobody registered this name (also a LookupError)
+├── InstanceError           no instance, or not this one, can take the call
+│   ├── NoInstance          there is none, or several without a default
+│   └── InsideEventLoop     a blocking call was made on a thread that runs an event loop
+├── DatabaseError           the database did not do what was asked
+│   ├── DatabaseUnavailable it cannot be reached now; trying again later may help
+│   ├── DatabaseBusy        another transaction holds SQLite's write lock (is DatabaseUnavailable)
+│   ├── UnstorableData      it refused a value
+│   ├── SchemaMissing       its tables are missing or too old
+│   └── UnsupportedConnection  a caller's connection cannot be joined
+├── JobTimeout              an attempt took longer than its worker allows (also a TimeoutError)
+└── JobFailed               a worker answered `Error(reason)`
+"""
+
+
+class StaffaError(Exception):
+    """The root of everything that Staffa raises on purpose."""
+
+
+class ConfigError(StaffaError):
+    """The configuration is wrong; the message names the key and where it was read."""
+
+
+class JobError(StaffaError):
+    """A job cannot be stored; nothing was written."""
+
+
+class InvalidJob(JobError, ValueError):
+    """An option of a job is out of range; the message names it."""
+
+
+class InvalidArguments(JobError, TypeError):
+    """Arguments cannot be kept as JSON, or do not fit the declared type; the message names the key."""
+
+
+class WorkerError(StaffaError):
+    """A worker cannot be used."""
+
+
+class InvalidWorker(WorkerError, TypeError):
+    """A worker is declared wrongly."""
+
+
+class UnknownWorker(WorkerError, LookupError):
+    """No registered worker has this name."""
+
+
+class InstanceError(StaffaError, RuntimeError):
+    """No instance can take the call."""
+
+
+class NoInstance(InstanceError):
+    """There is no instance to use, or there are several and none is the default."""
+
+
+class InsideEventLoop(InstanceError):
+    """A blocking call was made on a thread that runs an event loop; the message names its awaited twin."""
+
+
+class DatabaseError(StaffaError):
+    """The database did not do what was asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached now, or gave up on us; the same call may work later."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Somebody else's transaction holds SQLite's write lock."""
+
+
+class UnstorableData(DatabaseError):
+    """The database refused a value."""
+
+
+class SchemaMissing(DatabaseError):
+    """Staffa's tables are missing or too old; `staffa migrate` makes them."""
+
+
+class UnsupportedConnection(DatabaseError, TypeError):
+    """A job cannot be enqueued through this connection; the message says why."""
+
+
+class JobTimeout(StaffaError, TimeoutError):
+    """An attempt took longer than its worker's `timeout`."""
+
+
+class JobFailed(StaffaError):
+    """A worker answered `Error(reason)`; raised only where the caller runs the job itself."""

@@ -1,0 +1,449 @@
+"""Workers: the code a job names, and what it may answer."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
+from datetime import datetime, timedelta
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from staffa._arguments import Parameters, Shape, shape_of
+from staffa._backoff import retry_delay
+from staffa._job import AnyJob, Job
+from staffa.errors import InvalidWorker, NoInstance, UnknownWorker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST_NAME = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Answer: stop retrying, this job will never succeed. The reason is recorded in its errors."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Answer: run this job again after a delay (a timedelta, or seconds). The attempt does not count."""
+
+    delay: timedelta | float
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Answer: this attempt failed, for a reason that needs no traceback."""
+
+    reason: str
+
+
+class Enqueuer(Protocol):
+    """What takes the jobs that workers enqueue: an instance."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def default(self) -> bool: ...
+
+    def insert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob: ...
+
+    async def ainsert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob: ...
+
+
+class JobOptions(TypedDict, total=False):
+    """What `using(...)` takes: options of the job, and where it goes."""
+
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: Sequence[str]
+    meta: Mapping[str, Any]
+    schedule_in: timedelta
+    scheduled_at: datetime
+    connection: Any
+    instance: Enqueuer
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker says about its jobs."""
+
+    name: str = ""
+    queue: str = "default"
+    max_attempts: int = 20
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    timeout: timedelta | None = None
+    aliases: tuple[str, ...] = ()
+    args: Any = None
+
+
+class Worker:
+    """The code of one kind of job. Subclass it, say where its jobs go, and write `perform`.
+
+    Class keywords: `queue` ("default"), `max_attempts` (20), `priority` (0, the first, to 9), `tags`,
+    `timeout` (a timedelta, none by default), `args` (a type for the arguments), `name` (how jobs name this
+    worker; module and class by default), `aliases` (names it had before). A subclass inherits all but
+    `name` and `aliases`. Raises `InvalidWorker` where one of them is wrong.
+    """
+
+    options: ClassVar[WorkerOptions] = WorkerOptions()
+    shape: ClassVar[Shape] = shape_of(None)
+
+    def __init_subclass__(
+        cls,
+        *,
+        queue: str | None = None,
+        max_attempts: int | None = None,
+        priority: int | None = None,
+        tags: Sequence[str] | None = None,
+        timeout: timedelta | None = None,
+        args: Any = None,
+        name: str | None = None,
+        aliases: Sequence[str] = (),
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise InvalidWorker(_unknown_option(cls.__qualname__, next(iter(unknown))))
+        super().__init_subclass__()
+        given = {
+            "queue": queue,
+            "max_attempts": max_attempts,
+            "priority": priority,
+            "tags": None if tags is None else tuple(tags),
+            "timeout": timeout,
+            "args": args,
+        }
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        changes |= {"name": name or _stored_name(cls), "aliases": tuple(aliases)}
+        cls.options = with_changes(cls.options, **changes)
+        if args is not None:
+            cls.shape = shape_of(args)
+        _check(cls)
+        register(cls)
+
+    def perform(self, job: AnyJob) -> Any:
+        """Do the work; `def` runs in a thread, `async def` on the event loop.
+
+        Answer `Cancel`, `Snooze` or `Error` to say so; anything else completes the job, raising fails it.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} has no perform")
+
+    def backoff(self, job: AnyJob) -> timedelta | float:
+        """Return how long to wait after this failed attempt, as a timedelta or in seconds."""
+        return retry_delay(job.attempt, job.max_attempts)
+
+    def on_discarded(self, job: AnyJob) -> Any:
+        """Run before the job is discarded; `job.errors[-1]` tells why. May run again after a crash."""
+
+    def on_cancelled(self, job: AnyJob) -> Any:
+        """Run before the job is cancelled by its worker or while it runs. May run again after a crash."""
+
+    @classmethod
+    def new(cls, *args: Any, **kwargs: Any) -> AnyJob:
+        """Build a job without storing it. Arguments go by keyword, or as one object of the declared type."""
+        return cls.using().new(*args, **kwargs)
+
+    @classmethod
+    def enqueue(cls, *args: Any, **kwargs: Any) -> AnyJob:
+        """Store a job and give it back; blocks."""
+        return cls.using().enqueue(*args, **kwargs)
+
+    @classmethod
+    async def aenqueue(cls, *args: Any, **kwargs: Any) -> AnyJob:
+        """Store a job and give it back; awaited."""
+        return await cls.using().aenqueue(*args, **kwargs)
+
+    @classmethod
+    def using(cls, **options: Unpack[JobOptions]) -> Using[...]:
+        """Set options of the next job: where it goes, when it runs, in whose transaction it is stored."""
+        return Using(cls, _one_object, options)
+
+
+class Using(Generic[P]):
+    """A worker with options set, ready to build or store a job."""
+
+    def __init__(self, worker: type[Worker], bind: Callable[..., object], options: JobOptions) -> None:
+        if unknown := sorted(options.keys() - JobOptions.__annotations__.keys()):
+            raise TypeError(
+                _unknown_option(f"{worker.__qualname__}.using()", unknown[0], JobOptions.__annotations__)
+            )
+        self._worker, self._bind, self._options = worker, bind, options
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Build a job without storing it."""
+        defaults = self._worker.options
+        chosen: dict[str, Any] = {
+            "queue": defaults.queue,
+            "max_attempts": defaults.max_attempts,
+            "priority": defaults.priority,
+            **{key: value for key, value in self._options.items() if key not in ("connection", "instance")},
+        }
+        chosen["tags"] = [*defaults.tags, *self._options.get("tags", ())]
+        stored = self._worker.shape.store(self._bind(*args, **kwargs))
+        return Job(worker=defaults.name, args=stored, **chosen)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Store a job and give it back; blocks."""
+        return self._instance().insert(self.new(*args, **kwargs), connection=self._options.get("connection"))
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Store a job and give it back; awaited."""
+        return await self._instance().ainsert(
+            self.new(*args, **kwargs), connection=self._options.get("connection")
+        )
+
+    def _instance(self) -> Enqueuer:
+        return self._options.get("instance") or default_instance()
+
+
+class JobFunction(Generic[P, R]):
+    """A function that can also be enqueued; called, it is what it was."""
+
+    def __init__(self, function: Callable[P, R], worker: type[Worker], parameters: Parameters) -> None:
+        update_wrapper(self, function)
+        self.worker = worker
+        self._function, self._parameters = function, parameters
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job {self.worker.options.name}>"
+
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Build a job without storing it."""
+        return self.using().new(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Store a job and give it back; blocks."""
+        return self.using().enqueue(*args, **kwargs)
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
+        """Store a job and give it back; awaited."""
+        return await self.using().aenqueue(*args, **kwargs)
+
+    def using(self, **options: Unpack[JobOptions]) -> Using[P]:
+        """Set options of the next job: where it goes, when it runs, in whose transaction it is stored."""
+        return Using(self.worker, self._parameters.bind, options)
+
+
+class FunctionOptions(TypedDict, total=False):
+    """What `@job(...)` takes: the class keywords of `Worker`, and a backoff."""
+
+    queue: str
+    max_attempts: int
+    priority: int
+    tags: Sequence[str]
+    timeout: timedelta
+    name: str
+    aliases: Sequence[str]
+    backoff: Callable[[AnyJob], timedelta | float]
+
+
+@overload
+def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
+
+
+@overload
+def job(**options: Unpack[FunctionOptions]) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
+
+
+def job(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a plain typed function a job; it stays callable as it was.
+
+    Its annotations are its arguments' types: they are checked when a job is enqueued and when it runs.
+    Takes the class keywords of `Worker` except `args`, and `backoff(job)`. Raises `InvalidWorker`.
+    """
+    if function is None:
+        return lambda function: _function_job(function, options)
+    return _function_job(function, options)
+
+
+def _function_job(function: Callable[..., Any], options: dict[str, Any]) -> JobFunction[..., Any]:
+    if not inspect.isfunction(function):
+        raise InvalidWorker(f"@job is for functions, not {function!r}; subclass Worker instead")
+    parameters = Parameters(function)
+    backoff = options.pop("backoff", None)
+    known = (*FunctionOptions.__annotations__,)
+    if unknown := sorted(options.keys() - set(known)):
+        raise InvalidWorker(_unknown_option(f"@job on {function.__qualname__}", unknown[0], known))
+
+    if inspect.iscoroutinefunction(function):
+
+        async def perform_async(_: Worker, job: AnyJob) -> Any:
+            return await function(**job.args)
+
+        perform: Any = perform_async
+    else:
+
+        def perform_plain(_: Worker, job: AnyJob) -> Any:
+            return function(**job.args)
+
+        perform = perform_plain
+
+    body: dict[str, Any] = {
+        "__module__": function.__module__,
+        "__qualname__": function.__qualname__,
+        "__doc__": function.__doc__,
+        "perform": perform,
+        "shape": parameters,
+    }
+    if backoff is not None:
+        body["backoff"] = lambda _, failed: backoff(failed)
+    worker = types.new_class(function.__name__, (Worker,), options, lambda namespace: namespace.update(body))
+    return JobFunction(function, worker, parameters)
+
+
+def _one_object(*args: Any, **kwargs: Any) -> object:
+    """Take arguments by keyword, or all of them as one object."""
+    if args and (kwargs or len(args) > 1):
+        raise TypeError("give a job's arguments by keyword, or all of them as one object")
+    return args[0] if args else kwargs
+
+
+# Names
+
+_registry: dict[str, type[Worker]] = {}
+
+
+def register(worker: type[Worker]) -> None:
+    """Make a worker known under its name and aliases. Raises `InvalidWorker` where another one has them."""
+    for name in (worker.options.name, *worker.options.aliases):
+        known = _registry.get(name)
+        if known is not None and _place(known) != _place(worker):
+            raise InvalidWorker(
+                f"{_place(worker)} and {_place(known)} are both named {name!r}: rename one of them"
+            )
+        _registry[name] = worker
+
+
+def find(name: str) -> type[Worker]:
+    """Find a worker that was registered; names never lead to an import. Raises `UnknownWorker`."""
+    try:
+        return _registry[name]
+    except KeyError:
+        raise UnknownWorker(
+            f"unknown worker {name!r}: no module that this process imported defines it; "
+            "name its module in `modules`, or its former name in `aliases`"
+        ) from None
+
+
+def registered() -> Mapping[str, type[Worker]]:
+    """Return all known workers by name, aliases included."""
+    return dict(_registry)
+
+
+def _place(worker: type[Worker]) -> str:
+    return f"{worker.__module__}.{worker.__qualname__}"
+
+
+def _stored_name(worker: type[Worker]) -> str:
+    module = worker.__module__
+    if module == "__main__":
+        module = _main_module(worker)
+    return f"{module}.{worker.__qualname__}"
+
+
+def _main_module(worker: type[Worker]) -> str:
+    """Find the name under which another process can import what runs as the main module here."""
+    main = sys.modules["__main__"]
+    if spec := getattr(main, "__spec__", None):
+        return str(spec.name).removesuffix(".__main__") if spec.name != "__main__" else "__main__"
+    if file := getattr(main, "__file__", None):
+        return Path(file).stem
+    raise InvalidWorker(
+        f"{worker.__qualname__} is defined where no other process can import it: give it a name, as in name='app.jobs.X'"
+    )
+
+
+def _check(worker: type[Worker]) -> None:
+    options, label = worker.options, worker.__qualname__
+    for name in (options.name, *options.aliases, options.queue):
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+            raise InvalidWorker(
+                f"{label}: names have 1 to {LONGEST_NAME} characters, not {name!r}; give name="
+            )
+    if not isinstance(options.max_attempts, int) or options.max_attempts < 1:
+        raise InvalidWorker(
+            f"{label}: max_attempts must be a whole number above 0, not {options.max_attempts!r}"
+        )
+    if not isinstance(options.priority, int) or not 0 <= options.priority <= 9:  # noqa: PLR2004 - Oban's priorities
+        raise InvalidWorker(f"{label}: priority must be a whole number from 0 to 9, not {options.priority!r}")
+    if options.timeout is not None and (
+        not isinstance(options.timeout, timedelta) or options.timeout <= timedelta(0)
+    ):
+        raise InvalidWorker(f"{label}: timeout must be a timedelta above 0, not {options.timeout!r}")
+    if not is_async(worker):
+        for hook in ("backoff", "on_discarded", "on_cancelled"):
+            if inspect.iscoroutinefunction(getattr(worker, hook)):
+                raise InvalidWorker(f"{label}: {hook} is async but perform is not; make both alike")
+    if inspect.iscoroutinefunction(worker.backoff):
+        raise InvalidWorker(f"{label}: backoff must be a plain function")
+
+
+def is_async(worker: type[Worker]) -> bool:
+    """Tell whether a worker runs on the event loop; decided by its function, once."""
+    return inspect.iscoroutinefunction(worker.perform)
+
+
+def _unknown_option(where: str, option: str, known: Any = None) -> str:
+    names = list(known or WorkerOptions.__dataclass_fields__)
+    near = difflib.get_close_matches(option, names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(names))}"
+    return f"{where} has no option {option!r}{hint}"
+
+
+# The default instance
+
+_instances: list[weakref.ref[Enqueuer]] = []
+_override: ContextVar[Enqueuer | None] = ContextVar("staffa_instance", default=None)
+
+
+def offer(instance: Enqueuer) -> None:
+    """Let workers enqueue through an instance where no other is named."""
+    _instances.append(weakref.ref(instance, _instances.remove))
+
+
+@contextmanager
+def overridden(instance: Enqueuer) -> Iterator[None]:
+    """Make an instance the default in this context."""
+    token = _override.set(instance)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def default_instance() -> Enqueuer:
+    """Find the instance that takes jobs where none is named. Raises `NoInstance`."""
+    if chosen := _override.get():
+        return chosen
+    living = [instance for reference in _instances if (instance := reference()) is not None]
+    chosen_ones = [instance for instance in living if instance.default] or living
+    if len(chosen_ones) == 1:
+        return chosen_ones[0]
+    if not living:
+        raise NoInstance(
+            "there is no Staffa instance to take this job: make one, as in staffa = Staffa('sqlite:///app.db')"
+        )
+    names = ", ".join(sorted(instance.name for instance in chosen_ones))
+    raise NoInstance(
+        f"several instances could take this job ({names}): "
+        "make one with default=True, or choose with using(instance=...)"
+    )
