@@ -30,8 +30,8 @@ Nair Patel Patil Pillai Prasad Rao Reddy Roy Saxena Shah Sharma Shetty Singh Sin
 Varghese Varma Verma Yadav
 """.split()
 NATIVE = ["అనన్య రెడ్డి", "రవి కుమార్", "प्रिया शर्मा", "राहुल वर्मा", "லட்சுமி ஐயர்", "José D'Souza"]
-CITIES = """Hyderabad Secunderabad Vijayawada Guntur Warangal Visakhapatnam Tirupati Nellore Kurnool Karimnagar
-Khammam Nizamabad
+CITIES = """Hyderabad Secunderabad Vijayawada Guntur Warangal Visakhapatnam Tirupati Nellore Kurnool
+Karimnagar Khammam Nizamabad
 """.split()
 COURSES = [
     "MS Computer Science",

@@ -5,6 +5,7 @@ from typing import Self
 
 from education_crm.database import Database
 from education_crm.files import make_folder
+from education_crm.queues import configured_database
 from education_crm.settings import Settings
 
 

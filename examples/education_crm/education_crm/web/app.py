@@ -23,7 +23,8 @@ from education_crm.web.rendering import STATIC
 
 SESSION_SECONDS: Final = 12 * 60 * 60
 SAFE_HEADERS: Final = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": "default-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
 }

@@ -1,0 +1,78 @@
+"""A first office with people in it, for the demo and for trying things out."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from education_crm.people import add_branch, add_user
+from education_crm.schema import branches
+
+PASSWORD: Final = "ask-me-about-leads"  # noqa: S105 - the demo prints it
+OFFICES: Final = (
+    (
+        "Ameerpet",
+        "Hyderabad",
+        (
+            ("anjali", "Anjali Reddy"),
+            ("farhan", "Farhan Ahmed"),
+            ("kavya", "Kavya Iyer"),
+            ("rohit", "Rohit Sharma"),
+            ("sneha", "Sneha Patel"),
+        ),
+    ),
+    ("Benz Circle", "Vijayawada", (("manoj", "Manoj Varma"), ("zoya", "Zoya Khan"))),
+)
+
+
+@dataclass(frozen=True)
+class Office:
+    """A branch with its telecallers in the order in which they get leads."""
+
+    branch_id: str
+    telecaller_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Company:
+    """Two branches, seven telecallers and an admin; `suffix` ends their names after the first time."""
+
+    admin_id: str
+    offices: tuple[Office, ...]
+    suffix: str
+
+    @property
+    def admin_username(self) -> str:
+        """Who may import."""
+        return f"admin{self.suffix}"
+
+    @property
+    def telecaller_username(self) -> str:
+        """Somebody who gets leads."""
+        return f"anjali{self.suffix}"
+
+
+def found_company(connection: Connection) -> Company:
+    """Make two branches, seven telecallers and an admin; where some are there already, make new ones."""
+    before = connection.execute(select(func.count()).select_from(branches)).scalar_one()
+    suffix = f"-{before // len(OFFICES) + 1}" if before else ""
+    admin_id = add_user(connection, f"admin{suffix}", PASSWORD, full_name="Lakshmi Rao", role="admin")
+    return Company(admin_id, tuple(_office(connection, *office, suffix) for office in OFFICES), suffix)
+
+
+def _office(
+    connection: Connection, name: str, location: str, people: tuple[tuple[str, str], ...], suffix: str
+) -> Office:
+    branch_id = add_branch(connection, f"{name}{suffix}", location)
+    telecallers = (
+        add_user(
+            connection,
+            f"{username}{suffix}",
+            PASSWORD,
+            full_name=full_name,
+            role="telecaller",
+            branch_id=branch_id,
+        )
+        for username, full_name in people
+    )
+    return Office(branch_id, tuple(telecallers))
