@@ -55,9 +55,8 @@ class Typed:
         return self._convert(stored)
 
     def _convert(self, given: object) -> Any:
-        _refuse_unknown(
-            given, {field.name for field in msgspec.inspect.type_info(self._type).fields}, self._type
-        )  # type: ignore[attr-defined]
+        fields: Any = getattr(msgspec.inspect.type_info(self._type), "fields", ())
+        _refuse_unknown(given, {field.encode_name for field in fields}, self._type)
         return _converted(given, self._type)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, Protocol
@@ -76,7 +78,7 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
         return self.running is not None and self.running.cancelled
 
     def progress(self, current: int, total: int | None = None, note: str | None = None) -> None:
-        """Say how far this attempt is; stored in `meta["progress"]` about twice a second. Never blocks."""
+        """Say how far this attempt is; stored in `meta["progress"]` about once a second. Never blocks."""
         if self.running is not None:
             self.running.progress(current, total, note)
 
@@ -95,3 +97,20 @@ def _compared(job: Job[Any]) -> tuple[object, ...]:
 replace = msgspec.structs.replace
 AnyJob = Job[Any]
 Progress = Mapping[str, Any]
+
+_current: ContextVar[AnyJob | None] = ContextVar("staffa_job", default=None)
+
+
+def current_job() -> AnyJob | None:
+    """Return the job that runs this code; None outside of one. For functions that are not handed theirs."""
+    return _current.get()
+
+
+@contextmanager
+def as_current(job: AnyJob) -> Iterator[None]:
+    """Make a job the current one for the code inside."""
+    token = _current.set(job)
+    try:
+        yield
+    finally:
+        _current.reset(token)

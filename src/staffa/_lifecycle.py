@@ -65,6 +65,19 @@ def rescued(job: AnyJob, now: datetime) -> AnyJob:
     return replace(back, state=State.AVAILABLE)
 
 
+def retried(job: AnyJob, now: datetime) -> AnyJob:
+    """Become available by hand, with an attempt left to truly run (Oban's `retry_job`)."""
+    return replace(
+        job,
+        state=State.AVAILABLE,
+        max_attempts=max(job.max_attempts, job.attempt + 1),
+        scheduled_at=now,
+        completed_at=None,
+        discarded_at=None,
+        cancelled_at=None,
+    )
+
+
 def with_error(job: AnyJob, now: datetime, error: str) -> list[dict[str, object]]:
     return [*job.errors, {"at": instant(now), "attempt": job.attempt, "error": error}]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from staffa._job import AnyJob, Progress, State
-from staffa.notifier import Notifier
+from staffa.notifier import Notifier, Payload
 
 
 class Ack(NamedTuple):
@@ -28,7 +29,7 @@ class Exchanged(NamedTuple):
 
 
 class Reconciled(NamedTuple):
-    """What a producer learns: jobs handed back that it did not hold, and held jobs that it lost."""
+    """What a producer learns: jobs handed back that it did not hold, and held ones that it lost, as they are now."""
 
     handed_back: list[AnyJob]
     lost: list[AnyJob]
@@ -89,7 +90,7 @@ class Reader(Protocol):
 
 
 class Engine(Reader, Protocol):
-    """What the machine needs. `now` is None in production, which means the database's clock.
+    """What the machine needs, and what people do. `now` is None in production, which means the database's clock.
 
     Every word is one transaction. All raise `DatabaseUnavailable` where trying again may help.
     """
@@ -115,9 +116,6 @@ class Engine(Reader, Protocol):
 
         Never call it beside an exchange of the same producer.
         """
-
-    async def release(self, producer: ProducerInfo, jobs: Sequence[AnyJob]) -> None:
-        """Hand back held jobs that were cut off; their attempts do not count."""
 
     async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None:
         """Store how far attempts are, in `meta.progress`, where they still hold their jobs."""
@@ -154,6 +152,9 @@ class Engine(Reader, Protocol):
     async def delete(self, ids: Sequence[int]) -> list[int]:
         """Delete jobs that are not executing; name them."""
 
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        """Tell everyone who listens on a channel, other processes too where the database can."""
+
     async def lead(self, lease: str, node: str, period: timedelta, *, now: datetime | None = None) -> bool:
         """Take or renew a lease; say whether this node holds it."""
 
@@ -172,6 +173,9 @@ class Database(Protocol):
     def plain(self) -> Engine:
         """The same words for callers without a loop: their coroutines end at the first step."""
 
+    def alone(self) -> AbstractContextManager[Engine]:
+        """Return the plain words on a line that nobody else waits for, for the heartbeat's thread."""
+
     def joined(self, connection: Any) -> Engine:
         """Return the words in the caller's own transaction; plain or awaited as the connection is.
 
@@ -180,10 +184,10 @@ class Database(Protocol):
 
     def notifier(self) -> Notifier: ...
 
-    def open(self) -> Awaitable[None]:
+    async def open(self) -> None:
         """Prepare to run queues on this loop. Raises `SchemaMissing` or `DatabaseUnavailable`."""
 
-    def close(self) -> Awaitable[None]:
+    async def close(self) -> None:
         """Let go of everything that was opened for queues."""
 
     def dispose(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 Payload = Mapping[str, Any]
@@ -13,13 +13,10 @@ SIGNAL = "signal"
 
 
 class Notifier(Protocol):
-    """Tells and hears of channels: `insert` carries `{"queue": …}`, `signal` `{"action": …}`.
+    """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`.
 
     An insert that names no queue means any of them.
     """
-
-    async def notify(self, channel: str, payloads: Sequence[Payload]) -> None:
-        """Tell everyone who listens, this process included."""
 
     async def run(self, heard: Heard) -> None:
         """Call `heard(channel, payload)` for all that is told, until cancelled; survive a lost database."""

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from staffa.engine import Engine
-from staffa.notifier import Notifier
 
 
 class Plugin(Protocol):
@@ -21,5 +20,5 @@ class Plugin(Protocol):
     @property
     def leader_only(self) -> bool: ...
 
-    async def tick(self, engine: Engine, notifier: Notifier) -> dict[str, Any]:
+    async def tick(self, engine: Engine) -> dict[str, Any]:
         """Do the work once; return what was counted, for telemetry."""

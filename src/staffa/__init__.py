@@ -1,0 +1,25 @@
+"""Durable background jobs on SQLite or PostgreSQL."""
+
+from staffa._job import Job, State, current_job
+from staffa.config import Config
+from staffa.errors import StaffaError
+from staffa.instance import Staffa
+from staffa.plugins import Lifeline, Pruner, Stager
+from staffa.worker import Cancel, Error, Snooze, Worker, job
+
+__all__ = [
+    "Cancel",
+    "Config",
+    "Error",
+    "Job",
+    "Lifeline",
+    "Pruner",
+    "Snooze",
+    "Staffa",
+    "StaffaError",
+    "Stager",
+    "State",
+    "Worker",
+    "current_job",
+    "job",
+]

@@ -1,0 +1,300 @@
+"""One attempt at one job: run the worker, and say what the job became."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Protocol
+
+from staffa import _lifecycle
+from staffa._backoff import retry_delay
+from staffa._clock import Clock, running_from, utc_now
+from staffa._job import AnyJob, State, as_current, replace
+from staffa.errors import InvalidArguments, JobTimeout, UnknownWorker
+from staffa.telemetry import JobStarted, JobStopped, Telemetry
+from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async
+
+logger = logging.getLogger("staffa")
+
+LONGEST_ERROR = 32_000
+LONGEST_NOTE = 500
+
+
+class Stop(Enum):
+    """Why an attempt is being stopped."""
+
+    CANCELLED = "its job was cancelled"
+    SHUTDOWN = "the worker shuts down"
+    LOST = "its job is no longer this worker's"
+
+
+class Running:
+    """A running attempt: what stops it, what it tells, and the thread it may keep busy."""
+
+    def __init__(self) -> None:
+        self.stopped: Stop | None = None
+        self.told: dict[str, Any] | None = None
+        self.thread: Future[Any] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        return self.stopped is not None
+
+    def progress(self, current: int, total: int | None, note: str | None) -> None:
+        text = (
+            None
+            if note is None
+            else str(note)[:LONGEST_NOTE].replace("\0", "").encode("utf-8", "replace").decode()
+        )
+        self.told = {"current": int(current), "total": None if total is None else int(total), "note": text}
+
+
+class Hands(Protocol):
+    """Where plain functions run."""
+
+    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any: ...
+
+
+class InThisThread:
+    """Plain functions run where they are called; nothing waits."""
+
+    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - a Hands
+        return function(*args)
+
+
+class InThreads:
+    """Plain functions run in threads of a pool; a running attempt remembers the one it keeps busy."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+
+    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
+        context = contextvars.copy_context()
+        running.thread = self._pool.submit(context.run, _without_stop_iteration, function, *args)
+        return await asyncio.wrap_future(running.thread)
+
+
+def _without_stop_iteration(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; a future cannot carry a StopIteration."""
+    try:
+        return function(*args)
+    except StopIteration as error:
+        raise RuntimeError("perform raised StopIteration") from error
+
+
+async def execute(
+    job: AnyJob, running: Running, *, hands: Hands, telemetry: Telemetry, clock: Clock, raising: bool = False
+) -> AnyJob | None:
+    """Attempt a job and return what it became; None where it is no longer ours to say.
+
+    `clock` tells the database's time. With `raising`, an exception of the worker goes on to the caller.
+    """
+    began = time.monotonic()
+    telemetry.emit(JobStarted(job))
+    attempt = _Attempt(replace(job, running=running), running, hands, clock)
+    after = await attempt.outcome()
+
+    if after is not None:
+        waited = (
+            (job.attempted_at - job.scheduled_at) if job.attempted_at and job.scheduled_at else timedelta(0)
+        )
+        telemetry.emit(JobStopped(after, timedelta(seconds=time.monotonic() - began), waited, attempt.error))
+    if raising and attempt.error is not None:
+        raise attempt.error
+    return after
+
+
+class _Attempt:
+    """The steps of one attempt, in order."""
+
+    def __init__(self, job: AnyJob, running: Running, hands: Hands, clock: Clock) -> None:
+        self.error: BaseException | None = None
+        self._job, self._running, self._hands, self._clock = job, running, hands, clock
+        self._worker: Worker | None = None
+
+    async def outcome(self) -> AnyJob | None:
+        with as_current(self._job):
+            after = await self._performed()
+            if after is not None:
+                after = self._with_progress(after)
+                await self._hook(after)
+        return after
+
+    async def _performed(self) -> AnyJob | None:
+        job, now = self._job, self._clock
+        try:
+            found = find(job.worker)
+            self._worker = found()
+            self._job = job = replace(job, args=found.shape.load(job.args))
+        except UnknownWorker as error:
+            return self._failed(error, str(error))
+        except InvalidArguments as error:
+            self.error = error
+            return _lifecycle.cancelled(job, now(), str(error))
+        except Exception as error:
+            return self._failed(error, _traced(error))
+
+        try:
+            answer = await self._within_timeout(self._worker, found.options.timeout)
+        except asyncio.CancelledError as error:
+            return self._stopped(error)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except JobTimeout as error:
+            return self._failed(error, str(error))
+        except BaseException as error:
+            if self._running.stopped in (Stop.CANCELLED, Stop.LOST):
+                return self._stopped(error)
+            return self._failed(error, _traced(error))
+        return self._answered(answer)
+
+    async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:
+        if timeout is None:
+            return await self._perform(worker)
+        try:
+            async with asyncio.timeout(timeout.total_seconds()) as deadline:
+                return await self._perform(worker)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._running.stopped = self._running.stopped or Stop.LOST
+            raise JobTimeout(f"{self._job.worker} timed out after {timeout.total_seconds():g} s") from None
+
+    async def _perform(self, worker: Worker) -> Any:
+        if is_async(type(worker)):
+            return await worker.perform(self._job)
+        answer = await self._hands.call(self._running, worker.perform, self._job)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError(f"perform of {self._job.worker} returned a coroutine: make it `async def`")
+        return answer
+
+    def _answered(self, answer: object) -> AnyJob | None:
+        job, now = self._job, self._clock
+        match self._running.stopped:
+            case Stop.CANCELLED:
+                return _lifecycle.cancelled(job, now(), Stop.CANCELLED.value)
+            case Stop.LOST:
+                return None
+        match answer:
+            case Cancel(reason):
+                return _lifecycle.cancelled(job, now(), str(reason))
+            case Error(reason):
+                return self._failed(None, str(reason))
+            case Snooze(delay):
+                return self._snoozed(delay)
+            case _:
+                return _lifecycle.completed(job, now())
+
+    def _snoozed(self, delay: object) -> AnyJob:
+        try:
+            return _lifecycle.snoozed(self._job, self._clock(), _duration(delay))
+        except (TypeError, ValueError, OverflowError) as error:
+            return self._failed(error, f"Snooze({delay!r}): {error}")
+
+    def _stopped(self, error: BaseException) -> AnyJob | None:
+        """Decide what becomes of an attempt that ended by being cancelled."""
+        task = asyncio.current_task()
+        match self._running.stopped:
+            case Stop.CANCELLED:
+                after: AnyJob | None = _lifecycle.cancelled(self._job, self._clock(), Stop.CANCELLED.value)
+            case Stop.SHUTDOWN:
+                after = _lifecycle.handed_back(self._job)
+            case Stop.LOST:
+                after = None
+            case _:
+                if task is not None and task.cancelling():
+                    raise error
+                return self._failed(error, _traced(error))
+        if task is not None:
+            task.uncancel()
+        return after
+
+    def _failed(self, error: BaseException | None, text: str) -> AnyJob:
+        self.error = error
+        return _lifecycle.failed(self._job, self._clock(), _shortened(text), self._backoff())
+
+    def _backoff(self) -> timedelta:
+        """Ask the worker how long to wait; its own errors do not count."""
+        default = retry_delay(self._job.attempt, self._job.max_attempts)
+        if self._worker is None:
+            return default
+        try:
+            return _duration(self._worker.backoff(self._job))
+        except Exception:
+            logger.exception("backoff of %s failed; the default is used", self._job.worker)
+            return default
+
+    def _with_progress(self, after: AnyJob) -> AnyJob:
+        if self._running.told is None:
+            return after
+        return replace(after, meta={**after.meta, "progress": self._running.told})
+
+    async def _hook(self, after: AnyJob) -> None:
+        """Tell the worker that its job ends unfinished; its errors do not count."""
+        if self._worker is None:
+            return
+        match after.state:
+            case State.DISCARDED:
+                hook = self._worker.on_discarded
+            case State.CANCELLED:
+                hook = self._worker.on_cancelled
+            case _:
+                return
+        try:
+            if inspect.iscoroutinefunction(hook):
+                await hook(after)
+            else:
+                await self._hands.call(self._running, hook, after)
+        except Exception:
+            logger.exception("%s of %s failed", hook.__name__, after.worker)
+
+
+def _duration(value: object) -> timedelta:
+    """Read a timedelta or seconds; never below zero, never beyond what a date can hold."""
+    match value:
+        case timedelta():
+            delay = value
+        case bool():
+            raise TypeError("a delay is a timedelta or seconds, not a bool")
+        case int() | float():
+            delay = timedelta(seconds=value)
+        case _:
+            raise TypeError(f"a delay is a timedelta or seconds, not {type(value).__name__}")
+    return min(max(delay, timedelta(0)), timedelta(days=365_000))
+
+
+def _traced(error: BaseException) -> str:
+    """Write an exception with its traceback, from the worker's own code on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_ours(filename: str) -> bool:
+    return (
+        filename in (__file__, find.__code__.co_filename)
+        or "concurrent/futures" in filename
+        or "asyncio" in filename
+    )
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_ERROR:
+        return text
+    half = LONGEST_ERROR // 2
+    return f"{text[:half]}\n… {len(text) - LONGEST_ERROR} characters left out …\n{text[-half:]}"
+
+
+def taken_clock(job: AnyJob) -> Clock:
+    """Tell the database's time from the instant at which it gave the job out."""
+    return running_from(job.attempted_at or utc_now())

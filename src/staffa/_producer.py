@@ -1,0 +1,282 @@
+"""One queue on one node: hand in what finished, take what may start, run it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from datetime import timedelta
+from uuid import uuid4
+
+from staffa._backoff import reconnect_delay, retry_delay
+from staffa._executor import Hands, Running, Stop, execute, taken_clock
+from staffa._job import AnyJob, State
+from staffa._lifecycle import failed, handed_back
+from staffa.engine import Ack, Engine, ProducerInfo
+from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Telemetry
+
+logger = logging.getLogger("staffa")
+
+RECONCILE_SECONDS = 5.0
+PROGRESS_SECONDS = 0.5
+LAST_WORD_SECONDS = 2.0
+
+
+class Slot:
+    """A place of the queue's limit: a job that runs, and perhaps a thread that outlives it."""
+
+    __slots__ = ("job", "running", "settled", "task")
+
+    def __init__(self, job: AnyJob) -> None:
+        self.job = job
+        self.running = Running()
+        self.settled = False
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self, why: Stop) -> None:
+        """Stop the attempt: awaited code at once, a thread when it looks at `job.cancelled`."""
+        if self.settled or self.running.stopped is not None:
+            return
+        self.running.stopped = why
+        if self.task is not None and self.running.thread is None:
+            self.task.cancel()
+
+
+class Producer:
+    """Keeps up to `limit` jobs of a queue running until told to stop."""
+
+    def __init__(
+        self,
+        queue: str,
+        limit: int,
+        *,
+        node: str,
+        engine: Engine,
+        hands: Hands,
+        telemetry: Telemetry,
+        poll: timedelta,
+        grace: timedelta,
+    ) -> None:
+        self.queue, self.limit = queue, limit
+        self._node, self._engine, self._hands, self._telemetry = node, engine, hands, telemetry
+        self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
+        self._slots: dict[int, Slot] = {}
+        self._finished: list[Ack] = []
+        self._wake = asyncio.Event()
+        self._stopping = self._expired = self._unsure = False
+        self._failures = 0
+        self._reconciled = self._progressed = time.monotonic()
+        self.info = self._new_info()
+        self.registered = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._slots and not self._finished
+
+    @property
+    def unstopped(self) -> int:
+        """Count jobs whose attempts have not ended."""
+        return sum(not slot.settled for slot in self._slots.values())
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` ends when those that run have ended, or were cut off."""
+        self._stopping = True
+        self.wake()
+
+    def expire(self, producer: str) -> None:
+        """Hear that others took this producer for dead."""
+        if producer == self.info.id:
+            self._expired = True
+            self.wake()
+
+    def kill(self, job_id: object) -> None:
+        """Stop a job that was cancelled, if it runs here."""
+        if isinstance(job_id, int) and (slot := self._slots.get(job_id)):
+            slot.stop(Stop.CANCELLED)
+
+    async def run(self) -> None:
+        while not self._stopping:
+            await self._turn()
+            await self._rest()
+        await self._drain()
+
+    # One turn: hand in, take, look after
+
+    async def _turn(self) -> None:
+        try:
+            if not self.registered:
+                await self._engine.register([self.info])
+                self.registered = True
+            if self._expired:
+                await self._begin_again()
+            await self._exchange(0 if self._stopping else self.limit - len(self._slots))
+            await self._look_after()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
+            await self._wait_for_database(error)
+        else:
+            self._failures = 0
+
+    async def _exchange(self, demand: int) -> None:
+        finished, self._finished = self._finished, []
+        try:
+            exchanged = await self._engine.exchange(self.info, finished, demand)
+        except BaseException:
+            self._finished = finished + self._finished
+            self._unsure = True
+            raise
+        for job in exchanged.taken:
+            self._start(job)
+        self._finished += exchanged.again
+        for ack in exchanged.bounced:
+            logger.warning(
+                "job %s is no longer ours; its outcome (%s) was not recorded", ack.held.id, ack.after.state
+            )
+            self._telemetry.emit(JobBounced(ack.after))
+
+    async def _look_after(self) -> None:
+        now = time.monotonic()
+        if self._unsure or now - self._reconciled >= RECONCILE_SECONDS:
+            await self._reconcile()
+            self._reconciled, self._unsure = now, False
+        if now - self._progressed >= PROGRESS_SECONDS:
+            await self._tell_progress()
+            self._progressed = now
+
+    async def _reconcile(self) -> None:
+        """Agree with the database on which jobs are ours: a lost answer may have left some behind."""
+        held = [slot.job for slot in self._slots.values() if not slot.settled] + [
+            ack.held for ack in self._finished
+        ]
+        known = await self._engine.reconcile(self.info, held)
+        if known.handed_back:
+            logger.warning("queue %s handed back %d jobs it never saw", self.queue, len(known.handed_back))
+            self.wake()
+        for job in known.lost:
+            if job.id is not None and (slot := self._slots.get(job.id)) and slot.job.take == job.take:
+                slot.stop(Stop.CANCELLED if job.state is State.CANCELLED else Stop.LOST)
+
+    async def _tell_progress(self) -> None:
+        told = [
+            (slot.job, slot.running.told)
+            for slot in self._slots.values()
+            if slot.running.told is not None and not slot.settled
+        ]
+        if told:
+            await self._engine.progress(self.info, told)
+            for job, progress in told:
+                slot = self._slots.get(job.id or 0)
+                if slot is not None and slot.running.told is progress:
+                    slot.running.told = None
+
+    async def _begin_again(self) -> None:
+        """Go on under a new id after others took us for dead: hand in what is done, stop what is not ours."""
+        for slot in self._slots.values():
+            slot.stop(Stop.LOST)
+        logger.warning(
+            "queue %s was taken for dead; its jobs run elsewhere, it goes on as a new one", self.queue
+        )
+        self._telemetry.emit(ProducerExpired(self.queue, self.info.id))
+        finished, self._finished = self._finished, []
+        with suppress(Exception):
+            await self._engine.exchange(self.info, finished, 0)
+        self.info = self._new_info()
+        self._expired = False
+        await self._engine.register([self.info])
+
+    async def _wait_for_database(self, error: Exception) -> None:
+        self._failures += 1
+        logger.warning("queue %s waits for the database: %s", self.queue, error)
+        self._telemetry.emit(ExchangeFailed(self.queue, error))
+        await asyncio.sleep(reconnect_delay(self._failures).total_seconds())
+        self.wake()
+
+    async def _rest(self) -> None:
+        """Wait until something finishes or comes in, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll):
+                await self._wake.wait()
+        self._wake.clear()
+
+    # Jobs
+
+    def _start(self, job: AnyJob) -> None:
+        slot = self._slots[job.id or 0] = Slot(job)
+        slot.task = asyncio.create_task(self._work(slot), name=f"staffa job {job.id}")
+
+    async def _work(self, slot: Slot) -> None:
+        job = slot.job
+        clock = taken_clock(job)
+        try:
+            after = await execute(
+                job, slot.running, hands=self._hands, telemetry=self._telemetry, clock=clock
+            )
+        except Exception as error:
+            logger.exception("job %s could not be executed", job.id)
+            after = failed(job, clock(), repr(error), retry_delay(job.attempt, job.max_attempts))
+        slot.settled = True
+        if after is not None:
+            self._finished.append(Ack(job, after))
+        self._free(slot)
+
+    def _free(self, slot: Slot) -> None:
+        """Give the place back, when its thread has ended too."""
+        thread = slot.running.thread
+        if thread is not None and not thread.done():
+            loop = asyncio.get_running_loop()
+            thread.add_done_callback(lambda _: _call(loop, self._free, slot))
+        elif self._slots.get(slot.job.id or 0) is slot:
+            del self._slots[slot.job.id or 0]
+        self.wake()
+
+    # The end
+
+    async def _drain(self) -> None:
+        """Let running jobs finish within the grace period; put back what must be cut off."""
+        deadline = time.monotonic() + self._grace
+        while not self.idle and time.monotonic() < deadline:
+            await self._turn()
+            if not self.idle:
+                await self._rest_until(deadline)
+
+        for slot in self._slots.values():
+            slot.stop(Stop.SHUTDOWN)
+        deadline = time.monotonic() + LAST_WORD_SECONDS
+        while time.monotonic() < deadline and any(not slot.settled for slot in self._slots.values()):
+            await self._rest_until(deadline)
+
+        await self._last_exchange()
+
+    async def _last_exchange(self) -> None:
+        try:
+            await self._engine.exchange(self.info, self._finished, 0)
+            await self._engine.retire([self.info.id])
+        except Exception as error:  # noqa: BLE001 - others will find out
+            logger.warning("queue %s could not say good-bye to the database: %s", self.queue, error)
+        else:
+            self._finished = []
+
+    async def hand_back_unstoppable(self) -> None:
+        """Put back jobs that did not stop; only for a process that exits at once afterwards."""
+        cut_off = [slot.job for slot in self._slots.values() if not slot.settled]
+        if cut_off:
+            await self._engine.exchange(self.info, [Ack(job, handed_back(job)) for job in cut_off], 0)
+
+    async def _rest_until(self, deadline: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._poll, max(deadline - time.monotonic(), 0.001))):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _new_info(self) -> ProducerInfo:
+        return ProducerInfo(id=str(uuid4()), node=self._node, queue=self.queue, limit=self.limit)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: object, *args: object) -> None:
+    """Call on a loop from a thread, if the loop still runs."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]

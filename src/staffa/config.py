@@ -1,0 +1,299 @@
+"""Values from a file, the environment and the command line, in this order of growing weight."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from staffa.errors import ConfigError
+
+Testing = Literal["manual", "inline"]
+
+FILE = "staffa.toml"
+PREFIX = "STAFFA_"
+RESERVED_PREFIX = "STAFFA_TEST_"
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+LONGEST_NAME = 127
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """How many jobs of a queue run at once on one node, and what the queue is for."""
+
+    limit: int
+    purpose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be configured.
+
+    Durations are written as "30s", "5m" or "1h30m"; queues as `name = 10` or `name = {limit = 10, purpose = "…"}`,
+    in the environment as `STAFFA_QUEUES=default:10,mailers:20`; lists in the environment have commas.
+    """
+
+    database: str = "sqlite:///staffa.db"
+    schema: str = "public"
+    queues: Mapping[str, QueueConfig] = field(default_factory=lambda: {"default": QueueConfig(10)})
+    modules: tuple[str, ...] = ()
+    app: str | None = None
+    name: str = "Staffa"
+    node: str | None = None
+    testing: Testing | None = None
+    grace: timedelta = timedelta(seconds=15)
+    poll: timedelta = timedelta(seconds=1)
+    heartbeat: timedelta = timedelta(seconds=5)
+    stuck_after: timedelta = timedelta(minutes=10)
+    pruner: Mapping[str, Any] = field(default_factory=dict)
+    stager: Mapping[str, Any] = field(default_factory=dict)
+    lifeline: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "the defaults"
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read the configuration. Raises `ConfigError` naming the key, where it stands, and the nearest valid one.
+
+    Without a path, `staffa.toml` in the working directory is read, else `[tool.staffa]` of its `pyproject.toml`.
+    """
+    table, source = _file(path)
+    values = _checked(table, source)
+    values |= _from_environment(os.environ if environment is None else environment)
+    values |= _checked(
+        {key: value for key, value in (flags or {}).items() if value is not None}, "the command line"
+    )
+    return Config(**values, source=source)
+
+
+def duration(value: object) -> timedelta:
+    """Read "500ms", "30s", "5m", "1h30m", "7d" or "2w". Raises `ValueError`."""
+    if isinstance(value, timedelta):
+        return value
+    text = value.replace(" ", "") if isinstance(value, str) else ""
+    parts = DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(
+            f'{value!r} is no duration: write it with a unit, as in "500ms", "30s", "5m", "1h30m" or "7d"'
+        )
+    return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+
+
+def queue_limits(text: str) -> dict[str, QueueConfig]:
+    """Read `name:limit,name:limit`. Raises `ValueError`."""
+    found: dict[str, QueueConfig] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, separator, limit = part.rpartition(":")
+        if not separator or not limit.isascii() or not limit.isdigit():
+            raise ValueError(f"{part!r} is no queue with its limit: write name:limit, as in default:10")
+        found |= _queues({name: int(limit)})
+    return found
+
+
+def queues_of(given: Mapping[str, Any]) -> dict[str, QueueConfig]:
+    """Read queues as code gives them: a limit, or a mapping with `limit` and `purpose`. Raises `ConfigError`."""
+    try:
+        return _queues(given)
+    except ValueError as error:
+        raise ConfigError(f"queues: {error}") from error
+
+
+# Where values come from
+
+
+def _file(path: str | Path | None) -> tuple[dict[str, Any], str]:
+    if path is not None:
+        return _table(Path(path), required=True), str(path)
+    if (here := Path(FILE)).is_file():
+        return _table(here), FILE
+    if (project := Path("pyproject.toml")).is_file() and (table := _table(project)):
+        return table, "pyproject.toml [tool.staffa]"
+    return {}, "the defaults"
+
+
+def _table(path: Path, *, required: bool = False) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file; `staffa init` writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if path.name != "pyproject.toml":
+        return table
+    found: dict[str, Any] = table.get("tool", {}).get("staffa", {})
+    if required and not found:
+        raise ConfigError(f"{path}: there is no table [tool.staffa]")
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    given = {
+        key.removeprefix(PREFIX).lower(): text
+        for key, text in environment.items()
+        if key.startswith(PREFIX) and not key.startswith(RESERVED_PREFIX) and text
+    }
+    values: dict[str, Any] = {}
+    for key, text in given.items():
+        name = PREFIX + key.upper()
+        if key not in IN_ENVIRONMENT:
+            raise ConfigError(
+                f"the environment: {_unknown(name, [PREFIX + each.upper() for each in IN_ENVIRONMENT])}"
+            )
+        values[key] = _value(IN_ENVIRONMENT[key], text, f"the environment: {name}")
+    return values
+
+
+def _checked(table: Mapping[str, Any], source: str) -> dict[str, Any]:
+    values = {}
+    for key, value in table.items():
+        if key not in IN_FILE:
+            raise ConfigError(f"{source}: {_unknown(key, IN_FILE)}")
+        values[key] = _value(IN_FILE[key], value, f"{source}: {key}")
+    return values
+
+
+def _value(read: Callable[[Any], Any], value: object, where: str) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+# How values are read
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be text, not {value!r}")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of texts, not {value!r}")
+    return tuple(_text(each) for each in value)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+def _testing(value: object) -> str:
+    if value not in ("manual", "inline"):
+        raise ValueError(f'must be "manual" or "inline", not {value!r}')
+    return str(value)
+
+
+def _positive(value: object) -> timedelta:
+    found = duration(value)
+    if found <= timedelta(0):
+        raise ValueError(f"must be longer than nothing, not {value!r}")
+    return found
+
+
+def _age(value: object) -> timedelta | None:
+    return None if value == "never" else duration(value)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _queues(value: object) -> dict[str, QueueConfig]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a table of queues with their limits, as in default = 10, not {value!r}")
+    return {_queue_name(name): _queue(name, each) for name, each in value.items()}
+
+
+def _queue_name(name: object) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f"a queue's name has 1 to {LONGEST_NAME} characters, not {name!r}")
+    return name
+
+
+def _queue(name: str, value: object) -> QueueConfig:
+    if isinstance(value, QueueConfig):
+        return value
+    table = value if isinstance(value, Mapping) else {"limit": value}
+    for key in table:
+        if key not in ("limit", "purpose"):
+            raise ValueError(f"{name}: {_unknown(key, ('limit', 'purpose'))}")
+    if "limit" not in table:
+        raise ValueError(f"{name} has no limit")
+    try:
+        return QueueConfig(_whole(table["limit"]), str(table.get("purpose", "")))
+    except ValueError as error:
+        raise ValueError(f"{name}: the limit {error}") from error
+
+
+def _options(known: Mapping[str, Callable[[Any], Any]]) -> Callable[[object], dict[str, Any]]:
+    """Make a reader of a table with known keys."""
+
+    def read(value: object) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a table, not {value!r}")
+        values = {}
+        for key, each in value.items():
+            if key not in known:
+                raise ValueError(_unknown(key, known))
+            try:
+                values[key] = known[key](each)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+        return values
+
+    return read
+
+
+def _unknown(key: str, known: Any) -> str:
+    near = difflib.get_close_matches(key, list(known), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    return f"unknown key {key!r}; {hint}"
+
+
+IN_FILE: dict[str, Callable[[Any], Any]] = {
+    "database": _text,
+    "schema": _text,
+    "queues": _queues,
+    "modules": _texts,
+    "app": _text,
+    "name": _text,
+    "node": _text,
+    "testing": _testing,
+    "grace": duration,
+    "poll": _positive,
+    "heartbeat": _positive,
+    "stuck_after": _positive,
+    "pruner": _options(
+        {
+            "interval": _positive,
+            "limit": _whole,
+            "max_age": _age,
+            "completed": _age,
+            "cancelled": _age,
+            "discarded": _age,
+        }
+    ),
+    "stager": _options({"interval": _positive, "limit": _whole}),
+    "lifeline": _options({"interval": _positive, "silence": _positive, "limit": _whole}),
+}
+IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
+    **{key: read for key, read in IN_FILE.items() if key not in ("pruner", "stager", "lifeline")},
+    "queues": queue_limits,
+    "modules": _listed,
+}
+
+assert {each.name for each in fields(Config)} - {"source"} == IN_FILE.keys()  # noqa: S101 - one list of keys

@@ -1,0 +1,1 @@
+"""The one SQL engine behind every database."""

@@ -1,0 +1,1 @@
+insert into staffa_schema (version) values (:version)

@@ -1,0 +1,1 @@
+delete from oban_peers where name = :lease and node = :node

@@ -1,0 +1,1 @@
+select version from staffa_schema order by version

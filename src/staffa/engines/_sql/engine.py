@@ -1,0 +1,441 @@
+"""The one SQL engine. Databases differ below it, in their connection and in their statements."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import msgspec
+
+from staffa import _lifecycle
+from staffa._job import FINAL, AnyJob, Progress, State, replace
+from staffa.engine import Ack, Beat, Cancelled, Exchanged, JobFilter, ProducerInfo, Reconciled
+from staffa.errors import UnstorableData
+from staffa.notifier import Payload
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+TAKE_BITS = 20
+NOWHERE: Row = (None, None, None)
+
+
+class Session(Protocol):
+    """One caller's turn at a database: it runs statements, together if asked."""
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        """Run a statement by its file's name."""
+
+    def together(self) -> AbstractAsyncContextManager[Any]:
+        """Make the statements inside one transaction."""
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        """Tell everyone who listens."""
+
+    def job(self, row: Row) -> AnyJob:
+        """Read a job from the columns that every statement lists in the same order."""
+
+
+class Connection(Protocol):
+    """A database, as narrow as the engine needs it: it gives each word a session."""
+
+    def write(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
+
+    def read(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
+
+
+def word(
+    body: Callable[Concatenate[SqlEngine, Session, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SqlEngine, P], Coroutine[Any, Any, T]]:
+    """Make a method a word of the engine: it gets a session to write with."""
+
+    async def called(self: SqlEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.connection.write(lambda session: body(self, session, *args, **kwargs))
+
+    return update_wrapper(called, body)
+
+
+def look(
+    body: Callable[Concatenate[SqlEngine, Session, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SqlEngine, P], Coroutine[Any, Any, T]]:
+    """Make a method a word that only reads."""
+
+    async def called(self: SqlEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.connection.read(lambda session: body(self, session, *args, **kwargs))
+
+    return update_wrapper(called, body)
+
+
+class SqlEngine:
+    """Implements `staffa.engine.Engine` over a connection. `channel` is told of inserts, where there are channels."""
+
+    def __init__(self, connection: Connection, *, channel: str | None = None) -> None:
+        self.connection, self._channel = connection, channel
+
+    # What enters
+
+    @word
+    async def insert(
+        self, db: Session, jobs: Sequence[AnyJob], *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        if not jobs:
+            return []
+        given = _json([_new_row(position, job) for position, job in enumerate(jobs)])
+        rows = await db.run("insert_jobs", jobs=given, now=now, channel=self._channel)
+        stored = sorted(rows, key=lambda row: row[0])
+        return [_stored(job, db, row) for job, row in zip(jobs, stored, strict=True)]
+
+    # What runs
+
+    @word
+    async def exchange(
+        self,
+        db: Session,
+        producer: ProducerInfo,
+        finished: Sequence[Ack],
+        demand: int,
+        *,
+        now: datetime | None = None,
+    ) -> Exchanged:
+        plain = [ack for ack in finished if _is_plain(ack)]
+        other = [ack for ack in finished if not _is_plain(ack)]
+        missed: list[Ack] = []
+
+        if other:
+            settled = await self._settle_each(db, other)
+            missed += [ack for ack in other if ack.held.id not in settled]
+
+        rows = await db.run(
+            "exchange_jobs",
+            ids=[ack.held.id for ack in plain],
+            fences=[_fence(ack.held) for ack in plain],
+            producer=producer.id,
+            node=producer.node,
+            queue=producer.queue,
+            demand=demand,
+            now=now,
+        )
+        acked = sum(row[0] for row in rows if row[0] is not None)
+        taken = [db.job(row[1:]) for row in rows if row[0] is None]
+
+        if acked < len(plain):
+            missed += plain
+        again, bounced = await self._sorted_out(db, producer, missed) if missed else ([], [])
+        return Exchanged(
+            sorted((job for job in taken if job.state is State.EXECUTING), key=_order), again, bounced
+        )
+
+    @word
+    async def reconcile(self, db: Session, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:
+        rows = await db.run("hand_back_jobs", producer=producer.id, fences=[_fence(job) for job in held])
+        handed_back = [db.job(row) for row in rows]
+        if not held:
+            return Reconciled(handed_back, [])
+        found = await self._found(db, [job.id for job in held])
+        here = (State.EXECUTING, producer.id)
+        lost = [
+            replace(job, state=State(state) if state and take == job.take else State.AVAILABLE)
+            for job in held
+            for state, take, by in [found.get(job.id, NOWHERE)]
+            if (state, by) != here or take != job.take
+        ]
+        return Reconciled(handed_back, lost)
+
+    @word
+    async def progress(
+        self, db: Session, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]
+    ) -> None:
+        given = [{"id": job.id, "take": job.take, "progress": progress} for job, progress in told]
+        await db.run(
+            "progress_jobs", told=_json(given), ids=[job.id for job, _ in told], producer=producer.id
+        )
+
+    # What moves by itself
+
+    @word
+    async def stage(self, db: Session, limit: int, *, now: datetime | None = None) -> list[str]:
+        return sorted({row[0] for row in await db.run("stage_jobs", limit=limit, now=now)})
+
+    @word
+    async def register(self, db: Session, producers: Sequence[ProducerInfo]) -> None:
+        given = [
+            {"id": each.id, "node": each.node, "queue": each.queue, "capacity": each.limit}
+            for each in producers
+        ]
+        await db.run("register_producers", producers=_json(given))
+
+    @word
+    async def beat(self, db: Session, producers: Sequence[str]) -> list[str]:
+        return [row[0] for row in await db.run("beat_producers", ids=list(producers))]
+
+    @word
+    async def retire(self, db: Session, producers: Sequence[str]) -> None:
+        await db.run("retire_producers", ids=list(producers))
+
+    @word
+    async def expire(self, db: Session, still: Sequence[Beat]) -> list[str]:
+        given = [{"id": each.producer, "beat": each.beat} for each in still]
+        return [row[0] for row in await db.run("expire_producers", still=_json(given))]
+
+    @word
+    async def rescue(self, db: Session, limit: int, *, now: datetime | None = None) -> list[AnyJob]:
+        async with db.together():
+            orphans = [db.job(row) for row in await db.run("orphaned_jobs", limit=limit)]
+            if not orphans:
+                await db.run("forget_producers")
+                return []
+            now = now or await _clock(db)
+            acks = [Ack(job, _lifecycle.rescued(job, now)) for job in orphans]
+            await self._settle(db, acks)
+            return [ack.after for ack in acks]
+
+    @word
+    async def prune(
+        self, db: Session, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
+    ) -> dict[State, int]:
+        seconds = {
+            str(state): ages[state].total_seconds() if state in ages else None
+            for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED)
+        }
+        pruned: dict[State, int] = {}
+        for (state,) in await db.run("prune_jobs", limit=limit, now=now, **seconds):
+            pruned[State(state)] = pruned.get(State(state), 0) + 1
+        return pruned
+
+    @word
+    async def tell(self, db: Session, channel: str, payloads: Sequence[Payload]) -> None:
+        await db.tell(channel, payloads)
+
+    @word
+    async def lead(
+        self, db: Session, lease: str, node: str, period: timedelta, *, now: datetime | None = None
+    ) -> bool:
+        return bool(await db.run("lead", lease=lease, node=node, seconds=period.total_seconds(), now=now))
+
+    @word
+    async def resign(self, db: Session, lease: str, node: str) -> None:
+        await db.run("resign", lease=lease, node=node)
+
+    # What people do
+
+    @word
+    async def cancel(
+        self, db: Session, ids: Sequence[int], *, now: datetime | None = None
+    ) -> list[Cancelled]:
+        async with db.together():
+            moment = now or await _clock(db)
+            acks = [
+                Ack(job, replace(job, state=State.CANCELLED, cancelled_at=moment))
+                for job in await self._locked(db, ids)
+                if job.state not in FINAL
+            ]
+            await self._settle(db, acks)
+            return [Cancelled(ack.after, ack.held.state) for ack in acks]
+
+    @word
+    async def retry(self, db: Session, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+        async with db.together():
+            moment = now or await _clock(db)
+            acks = [
+                Ack(job, _lifecycle.retried(job, moment))
+                for job in await self._locked(db, ids)
+                if job.state not in (State.AVAILABLE, State.EXECUTING)
+            ]
+            await self._settle(db, acks)
+            return [ack.after for ack in acks]
+
+    @word
+    async def delete(self, db: Session, ids: Sequence[int]) -> list[int]:
+        return [row[0] for row in await db.run("delete_jobs", ids=list(ids))]
+
+    # What people see
+
+    @look
+    async def jobs(self, db: Session, wanted: JobFilter) -> list[AnyJob]:
+        rows = await db.run(
+            "list_jobs",
+            ids=list(wanted.ids),
+            states=[str(state) for state in wanted.states],
+            queues=list(wanted.queues),
+            workers=list(wanted.workers),
+            before=wanted.before,
+            limit=wanted.limit,
+        )
+        return [db.job(row) for row in rows]
+
+    @look
+    async def counts(self, db: Session) -> dict[str, dict[State, int]]:
+        counted: dict[str, dict[State, int]] = {}
+        for queue, state, jobs in await db.run("count_jobs"):
+            counted.setdefault(queue, {})[State(state)] = jobs
+        return counted
+
+    @look
+    async def producers(self, db: Session) -> list[ProducerInfo]:
+        return [
+            ProducerInfo(
+                id=id,
+                node=node,
+                queue=queue,
+                limit=capacity,
+                beat=beat,
+                expired=bool(expired),
+                started_at=_moment(started_at),
+                beat_at=_moment(beat_at),
+            )
+            for id, node, queue, capacity, beat, started_at, beat_at, expired in await db.run(
+                "list_producers"
+            )
+        ]
+
+    @look
+    async def leader(self, db: Session, lease: str) -> str | None:
+        rows = await db.run("leader", lease=lease)
+        return rows[0][0] if rows else None
+
+    # The one way of writing what a job became
+
+    async def _settle(self, db: Session, acks: Sequence[Ack]) -> set[int]:
+        """Write what jobs became, where they still are as they were; name those."""
+        if not acks:
+            return set()
+        rows = await db.run(
+            "settle_jobs", settled=_json([_settled_row(ack) for ack in acks]), ids=[a.held.id for a in acks]
+        )
+        return {row[0] for row in rows}
+
+    async def _settle_each(self, db: Session, acks: Sequence[Ack]) -> set[int]:
+        """Settle all in one statement; where the database refuses a value, one by one with clean text."""
+        try:
+            return await self._settle(db, acks)
+        except (UnstorableData, UnicodeEncodeError):
+            settled: set[int] = set()
+            for ack in acks:
+                settled |= await self._settle(db, [Ack(ack.held, _sanitised(ack.after))])
+            return settled
+
+    async def _sorted_out(
+        self, db: Session, producer: ProducerInfo, missed: Sequence[Ack]
+    ) -> tuple[list[Ack], list[Ack]]:
+        """Tell acks to hand in again from those that came too late; the others were applied before."""
+        found = await self._found(db, [ack.held.id for ack in missed])
+        again, bounced = [], []
+        for ack in missed:
+            state, take, by = found.get(ack.held.id, NOWHERE)
+            same_take = take == ack.held.take and by == producer.id
+            if same_take and state == State.EXECUTING:
+                again.append(ack)
+            elif not (same_take and state == ack.after.state):
+                bounced.append(ack)
+        return again, bounced
+
+    async def _found(self, db: Session, ids: Sequence[int | None]) -> dict[int | None, Row]:
+        """Look where jobs are now: state, take and producer by id."""
+        return {row[0]: row[1:] for row in await db.run("held_jobs", ids=list(ids))}
+
+    async def _locked(self, db: Session, ids: Sequence[int]) -> list[AnyJob]:
+        return [db.job(row) for row in await db.run("lock_jobs", ids=list(ids))]
+
+
+def _is_plain(ack: Ack) -> bool:
+    """Tell whether nothing but the state changed, so that the short way will do."""
+    return (
+        ack.after.state is State.COMPLETED
+        and ack.after.meta is ack.held.meta
+        and ack.after.errors is ack.held.errors
+    )
+
+
+def _fence(job: AnyJob) -> int:
+    """Put a job's id and take into one number, as the statements do."""
+    assert job.id is not None  # noqa: S101 - a job that was taken is stored
+    return (job.id << TAKE_BITS) + job.take
+
+
+def _order(job: AnyJob) -> tuple[int, Any, int | None]:
+    return job.priority, job.scheduled_at, job.id
+
+
+def _new_row(position: int, job: AnyJob) -> dict[str, Any]:
+    return {
+        "position": position,
+        "state": job.state,
+        "queue": job.queue,
+        "worker": job.worker,
+        "args": job.args,
+        "meta": job.meta,
+        "tags": job.tags,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "unique_key": job.unique_key,
+        "scheduled_at": _text(job.scheduled_at),
+        "seconds": job.schedule_in.total_seconds() if job.schedule_in is not None else None,
+    }
+
+
+def _settled_row(ack: Ack) -> dict[str, Any]:
+    held, after = ack
+    return {
+        "id": held.id,
+        "take": held.take,
+        "was": held.state,
+        "producer": held.attempted_by[1] if len(held.attempted_by) > 1 else None,
+        "state": after.state,
+        "attempt": after.attempt,
+        "max_attempts": after.max_attempts,
+        "errors": after.errors,
+        "meta": {key: value for key, value in after.meta.items() if held.meta.get(key) != value},
+        "scheduled_at": _text(after.scheduled_at),
+        "completed_at": _text(after.completed_at),
+        "discarded_at": _text(after.discarded_at),
+        "cancelled_at": _text(after.cancelled_at),
+    }
+
+
+def _stored(job: AnyJob, db: Session, row: Row) -> AnyJob:
+    id, state, inserted_at, scheduled_at, _ = row
+    return replace(
+        job,
+        id=id,
+        state=State(state),
+        inserted_at=_moment(inserted_at),
+        scheduled_at=_moment(scheduled_at),
+        schedule_in=None,
+    )
+
+
+def _sanitised(job: AnyJob) -> AnyJob:
+    """Replace what no database takes in texts, so that the outcome can be recorded."""
+    return replace(
+        job, errors=[{**entry, "error": clean_text(str(entry.get("error")))} for entry in job.errors]
+    )
+
+
+def clean_text(text: str) -> str:
+    """Show NUL characters and lone surrogates instead of keeping them."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+async def _clock(db: Session) -> datetime:
+    [(now,)] = await db.run("clock")
+    moment = _moment(now)
+    assert moment is not None  # noqa: S101 - a clock answers
+    return moment
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else _lifecycle.instant(moment)
+
+
+def _moment(value: str | datetime | None) -> datetime | None:
+    """Read an instant as the database gave it: text, or a datetime whose zone is UTC if it has none."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,8 @@
+-- Own version: rows are locked, in one order for all, until the transaction ends.
+select
+  id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
+  inserted_at, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key
+from oban_jobs
+where id = any(:ids::bigint[])
+order by id
+for update

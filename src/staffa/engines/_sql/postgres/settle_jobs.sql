@@ -1,0 +1,21 @@
+-- Own version: arrays of JSON, and rows locked by others are passed over instead of waited for.
+update oban_jobs as job set
+  state = given.state::oban_job_state,
+  attempt = given.attempt,
+  max_attempts = given.max_attempts,
+  errors = array(select jsonb_array_elements(given.errors)),
+  meta = coalesce(job.meta, '{}') || given.meta,
+  scheduled_at = given.scheduled_at at time zone 'UTC',
+  completed_at = given.completed_at at time zone 'UTC',
+  discarded_at = given.discarded_at at time zone 'UTC',
+  cancelled_at = given.cancelled_at at time zone 'UTC'
+from jsonb_to_recordset(:settled::jsonb) as given(
+  id bigint, take integer, was text, producer text, state text, attempt integer, max_attempts integer,
+  errors jsonb, meta jsonb, scheduled_at timestamptz, completed_at timestamptz, discarded_at timestamptz,
+  cancelled_at timestamptz)
+where job.id = given.id
+  and job.id = any(array(select id from oban_jobs where id = any(:ids::bigint[]) for update skip locked))
+  and job.state::text = given.was
+  and job.take = given.take
+  and job.attempted_by[2] is not distinct from given.producer
+returning job.id

@@ -1,0 +1,2 @@
+-- Own version: SQLite's clock is this machine's.
+select :now

@@ -1,0 +1,25 @@
+-- Own version: values come out of JSON one by one, and time is text of this machine's clock.
+insert into oban_jobs
+  (state, queue, worker, args, meta, tags, priority, max_attempts, unique_key, inserted_at, scheduled_at)
+select
+  case when state = 'available' and due > :now then 'scheduled' else state end,
+  queue, worker, args, meta, tags, priority, max_attempts, unique_key, :now, coalesce(due, :now)
+from (
+  select
+    json_extract(value, '$.state') as state,
+    json_extract(value, '$.queue') as queue,
+    json_extract(value, '$.worker') as worker,
+    json_extract(value, '$.args') as args,
+    json_extract(value, '$.meta') as meta,
+    json_extract(value, '$.tags') as tags,
+    json_extract(value, '$.priority') as priority,
+    json_extract(value, '$.max_attempts') as max_attempts,
+    json_extract(value, '$.unique_key') as unique_key,
+    coalesce(
+      json_extract(value, '$.scheduled_at'),
+      strftime('%Y-%m-%dT%H:%M:%f000Z', :now, json_extract(value, '$.seconds') || ' seconds')) as due
+  from json_each(:jobs)
+  order by key
+)
+where true
+returning id, state, inserted_at, scheduled_at, null

@@ -1,0 +1,51 @@
+-- Oban's SQLite layout, with the leases and producers that PostgreSQL has too.
+-- Instants are text with six digits and Z, so that their order is the order of time.
+create table if not exists oban_jobs (
+  id integer primary key autoincrement,
+  state text not null default 'available',
+  queue text not null default 'default',
+  worker text not null,
+  args json not null default '{}',
+  meta json not null default '{}',
+  tags json not null default '[]',
+  errors json not null default '[]',
+  attempt integer not null default 0,
+  max_attempts integer not null default 20,
+  priority integer not null default 0,
+  inserted_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
+  scheduled_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
+  attempted_at text,
+  attempted_by json not null default '[]',
+  cancelled_at text,
+  completed_at text,
+  discarded_at text,
+  take integer not null default 0,
+  unique_key text
+);
+
+create index if not exists staffa_jobs_available_index
+  on oban_jobs (queue, priority, scheduled_at, id) where state = 'available';
+create index if not exists staffa_jobs_due_index
+  on oban_jobs (scheduled_at, id) where state in ('scheduled', 'retryable');
+create index if not exists staffa_jobs_executing_index on oban_jobs (id) where state = 'executing';
+create index if not exists staffa_jobs_completed_index on oban_jobs (completed_at) where state = 'completed';
+create index if not exists staffa_jobs_discarded_index on oban_jobs (discarded_at) where state = 'discarded';
+create index if not exists staffa_jobs_cancelled_index on oban_jobs (cancelled_at) where state = 'cancelled';
+
+create table if not exists oban_peers (
+  name text primary key,
+  node text not null,
+  started_at text not null,
+  expires_at text not null
+);
+
+create table if not exists staffa_producers (
+  id text primary key,
+  node text not null,
+  queue text not null,
+  capacity integer not null,
+  beat integer not null default 0,
+  started_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
+  beat_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
+  expired_at text
+);

@@ -1,0 +1,13 @@
+-- Own version: JSON is merged by a function.
+update oban_jobs set meta = json_set(meta, '$.progress', json(given.progress))
+from (
+  select
+    json_extract(value, '$.id') as id,
+    json_extract(value, '$.take') as take,
+    json_extract(value, '$.progress') as progress
+  from json_each(:told)
+) as given
+where oban_jobs.id = given.id
+  and +oban_jobs.state = 'executing'
+  and oban_jobs.take = given.take
+  and json_extract(oban_jobs.attempted_by, '$[1]') = :producer

@@ -1,0 +1,3 @@
+-- Own version: the time is this machine's, and lists are JSON.
+update staffa_producers set expired_at = :now
+where id in (select value from json_each(:ids)) and expired_at is null

@@ -1,0 +1,167 @@
+"""An engine for tests that keeps nothing: what is inserted runs at once, and comes back as what it became."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from staffa._bridge import at_once
+from staffa._clock import running_from, utc_now
+from staffa._executor import Hands, InThisThread, InThreads, Running, execute
+from staffa._job import AnyJob, Progress, State, replace
+from staffa.engine import Ack, Beat, Cancelled, Engine, Exchanged, JobFilter, ProducerInfo, Reconciled
+from staffa.notifier import Notifier, Payload
+from staffa.notifiers.local import LocalNotifier
+from staffa.telemetry import Telemetry
+from staffa.worker import find, is_async
+
+
+class InlineDatabase:
+    """Runs jobs where they are enqueued. Exceptions of workers reach the caller; scheduled jobs run at once."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._notifier = LocalNotifier()
+        self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")
+        self._engine = InlineEngine(InThreads(self._threads), telemetry)
+        self._plain = PlainInlineEngine(InThisThread(), telemetry)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def plain(self) -> Engine:
+        return self._plain
+
+    @contextmanager
+    def alone(self) -> Iterator[Engine]:
+        yield self._plain
+
+    def joined(self, connection: Any) -> Engine:  # noqa: ARG002 - what runs at once needs no transaction
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._plain
+        return self._engine
+
+    def notifier(self) -> Notifier:
+        return self._notifier
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def dispose(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    def migrate(self) -> list[int]:
+        return []
+
+    def leading(self, *, leads: bool) -> None: ...
+
+
+class InlineEngine:
+    """Awaited callers: async workers run on their loop, plain ones in a thread, as in production."""
+
+    def __init__(self, hands: Hands, telemetry: Telemetry) -> None:
+        self._hands, self._telemetry = hands, telemetry
+
+    async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
+        return [await self.run(job, now or utc_now()) for job in jobs]
+
+    async def run(self, job: AnyJob, now: datetime) -> AnyJob:
+        taken = replace(
+            job,
+            state=State.EXECUTING,
+            attempt=1,
+            attempted_by=["inline", "inline"],
+            inserted_at=now,
+            scheduled_at=job.scheduled_at or now + (job.schedule_in or timedelta(0)),
+            attempted_at=now,
+            schedule_in=None,
+        )
+        after = await execute(
+            taken,
+            Running(),
+            hands=self._hands,
+            telemetry=self._telemetry,
+            clock=running_from(now),
+            raising=True,
+        )
+        return after or taken
+
+    async def exchange(
+        self, producer: ProducerInfo, finished: Sequence[Ack], demand: int, *, now: datetime | None = None
+    ) -> Exchanged:
+        return Exchanged([], [], [])
+
+    async def reconcile(self, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:
+        return Reconciled([], [])
+
+    async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None: ...
+
+    async def stage(self, limit: int, *, now: datetime | None = None) -> list[str]:
+        return []
+
+    async def register(self, producers: Sequence[ProducerInfo]) -> None: ...
+
+    async def beat(self, producers: Sequence[str]) -> list[str]:
+        return list(producers)
+
+    async def retire(self, producers: Sequence[str]) -> None: ...
+
+    async def expire(self, still: Sequence[Beat]) -> list[str]:
+        return []
+
+    async def rescue(self, limit: int, *, now: datetime | None = None) -> list[AnyJob]:
+        return []
+
+    async def prune(
+        self, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
+    ) -> dict[State, int]:
+        return {}
+
+    async def cancel(self, ids: Sequence[int], *, now: datetime | None = None) -> list[Cancelled]:
+        return []
+
+    async def retry(self, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+        return []
+
+    async def delete(self, ids: Sequence[int]) -> list[int]:
+        return []
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None: ...
+
+    async def lead(self, lease: str, node: str, period: timedelta, *, now: datetime | None = None) -> bool:
+        return False
+
+    async def resign(self, lease: str, node: str) -> None: ...
+
+    async def jobs(self, wanted: JobFilter) -> list[AnyJob]:
+        return []
+
+    async def counts(self) -> dict[str, dict[State, int]]:
+        return {}
+
+    async def producers(self) -> list[ProducerInfo]:
+        return []
+
+    async def leader(self, lease: str) -> str | None:
+        return None
+
+
+class PlainInlineEngine(InlineEngine):
+    """Blocking callers: plain workers run in the caller's thread, async ones on a loop of their own."""
+
+    async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
+        return [self._run_here(job, now or utc_now()) for job in jobs]
+
+    def _run_here(self, job: AnyJob, now: datetime) -> AnyJob:
+        if is_async(find(job.worker)):
+            with asyncio.Runner() as loop:
+                return loop.run(self.run(job, now))
+        return at_once(self.run(job, now))

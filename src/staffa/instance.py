@@ -1,0 +1,509 @@
+"""Where the parts meet. Only this module knows which parts there are."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+from staffa._admission import admitted
+from staffa._bridge import at_once, refuse_inside_loop
+from staffa._executor import InThreads
+from staffa._heart import Heart
+from staffa._job import AnyJob, State
+from staffa._peer import Peer
+from staffa._producer import Producer
+from staffa._repeat import repeat
+from staffa.config import Config, QueueConfig, Testing, load, queues_of
+from staffa.engine import Database, Engine, JobFilter, ProducerInfo
+from staffa.engines.inline import InlineDatabase
+from staffa.errors import ConfigError, UnsupportedConnection
+from staffa.notifier import INSERT, SIGNAL, Payload
+from staffa.plugin import Plugin
+from staffa.plugins.lifeline import Lifeline
+from staffa.plugins.pruner import Pruner
+from staffa.plugins.stager import Stager
+from staffa.telemetry import Telemetry
+from staffa.worker import offer, overridden
+
+logger = logging.getLogger("staffa")
+
+T = TypeVar("T")
+
+ENGINES = {
+    "sqlite": ("staffa.engines.sqlite", "SqliteDatabase", ""),
+    "postgresql": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
+    "postgres": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
+}
+CONNECTIONS = "staffa.connections"
+RESTART_SECONDS = 1.0
+
+
+class Staffa:
+    """One system of jobs on one database.
+
+    Making one opens nothing. `async with staffa:` runs its queues; enqueueing works without that, from any
+    thread or event loop. `queues` maps names to limits (jobs at once on this node) or `{"limit", "purpose"}`.
+    `plugins` replace those of the same class or are added; Stager, Pruner and Lifeline are always there.
+    `modules` are imported before queues run, so that their workers are known. `testing="manual"` stores jobs
+    and runs nothing, `testing="inline"` runs them where they are enqueued and stores nothing. Raises
+    `ConfigError` where something is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str = "sqlite:///staffa.db",
+        *,
+        queues: Mapping[str, int | Mapping[str, Any] | QueueConfig] | None = None,
+        modules: Sequence[str] = (),
+        plugins: Sequence[Plugin] = (),
+        name: str = "Staffa",
+        node: str | None = None,
+        schema: str = "public",
+        default: bool = False,
+        run_queues: bool = True,
+        testing: Testing | None = None,
+        grace: timedelta = timedelta(seconds=15),
+        poll: timedelta = timedelta(seconds=1),
+        heartbeat: timedelta = timedelta(seconds=5),
+        stuck_after: timedelta = timedelta(minutes=10),
+    ) -> None:
+        self.url, self.schema = url, schema
+        self.name, self.node, self.default = name, node or socket.gethostname(), default
+        self.queues = queues_of({"default": 10} if queues is None else queues)
+        self.telemetry = Telemetry()
+        self._modules, self._plugins = tuple(modules), _with_standard(plugins)
+        self._run_queues = run_queues and testing is None
+        self._grace, self._poll = grace, poll
+        self._heartbeat, self._stuck_after = heartbeat, stuck_after
+        self._database = InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema)
+        self._producers: dict[str, Producer] = {}
+        self._parts: _Parts | None = None
+        _refuse_testing(testing)
+        offer(self)
+
+    @classmethod
+    def from_config(cls, config: Config | str | Path | None = None, **options: Any) -> Self:
+        """Make an instance from a configuration, a file, or what is found in the working directory."""
+        found = config if isinstance(config, Config) else load(config)
+        plugins = [Pruner(**found.pruner), Stager(**found.stager), Lifeline(**found.lifeline)]
+        settings: dict[str, Any] = {
+            "queues": found.queues,
+            "modules": found.modules,
+            "plugins": plugins,
+            "name": found.name,
+            "node": found.node,
+            "schema": found.schema,
+            "testing": found.testing,
+            "grace": found.grace,
+            "poll": found.poll,
+            "heartbeat": found.heartbeat,
+            "stuck_after": found.stuck_after,
+        }
+        return cls(found.database, **{**settings, **options})
+
+    def __repr__(self) -> str:
+        return f"<Staffa {self.name} on {_without_password(self.url)}>"
+
+    # Storing jobs
+
+    def insert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob:
+        """Store a job and give it back; blocks. See `insert_all`."""
+        return self.insert_all([job], connection=connection)[0]
+
+    async def ainsert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob:
+        """Store a job and give it back; awaited. See `insert_all`."""
+        return (await self.ainsert_all([job], connection=connection))[0]
+
+    def insert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
+        """Store jobs, all or none, in the caller's open transaction if given one; give them back in order.
+
+        Raises `InvalidJob` or `InvalidArguments` before anything is written, `UnsupportedConnection` for a
+        connection that cannot be joined, `InsideEventLoop` where blocking would stop a loop.
+        """
+        admissible = [admitted(job) for job in jobs]
+        if connection is not None:
+            return self._now(self._joined(connection).insert(admissible), "this connection is awaited")
+        refuse_inside_loop("enqueueing", "aenqueue(...) or ainsert(...)")
+        stored = self._now(self._database.plain.insert(admissible))
+        self._wake_here(stored)
+        return stored
+
+    async def ainsert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
+        """Store jobs, all or none; awaited. See `insert_all`."""
+        admissible = [admitted(job) for job in jobs]
+        if connection is not None:
+            return await self._joined(connection).insert(admissible)
+        stored = await self._database.engine.insert(admissible)
+        self._wake_here(stored)
+        return stored
+
+    # Looking at jobs
+
+    def get(self, id: int) -> AnyJob | None:
+        """Return a job by its id."""
+        return self._one(self.jobs(ids=[id]))
+
+    async def aget(self, id: int) -> AnyJob | None:
+        """Return a job by its id."""
+        return self._one(await self.ajobs(ids=[id]))
+
+    def jobs(self, **wanted: Any) -> list[AnyJob]:
+        """List jobs, newest first. Takes the fields of `JobFilter`: ids, states, queues, workers, before, limit."""
+        return self._blocking(lambda engine: engine.jobs(JobFilter(**wanted)), "jobs")
+
+    async def ajobs(self, **wanted: Any) -> list[AnyJob]:
+        """List jobs, newest first. Takes the fields of `JobFilter`."""
+        return await self._database.engine.jobs(JobFilter(**wanted))
+
+    def counts(self) -> dict[str, dict[State, int]]:
+        """Count jobs by queue and state."""
+        return self._blocking(lambda engine: engine.counts(), "counts")
+
+    async def acounts(self) -> dict[str, dict[State, int]]:
+        """Count jobs by queue and state."""
+        return await self._database.engine.counts()
+
+    def producers(self) -> list[ProducerInfo]:
+        """List the queues that run anywhere, as the database knows them."""
+        return self._blocking(lambda engine: engine.producers(), "producers")
+
+    async def aproducers(self) -> list[ProducerInfo]:
+        """List the queues that run anywhere, as the database knows them."""
+        return await self._database.engine.producers()
+
+    # Acting on jobs
+
+    def cancel(self, *ids: int) -> list[AnyJob]:
+        """Cancel jobs that are not finished, those that run too; give them back."""
+        return self._blocking(lambda engine: _cancel(engine, ids), "cancel")
+
+    async def acancel(self, *ids: int) -> list[AnyJob]:
+        """Cancel jobs that are not finished, those that run too; give them back."""
+        return await _cancel(self._database.engine, ids)
+
+    def retry(self, *ids: int) -> list[AnyJob]:
+        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
+        return self._blocking(lambda engine: _retry(engine, ids), "retry")
+
+    async def aretry(self, *ids: int) -> list[AnyJob]:
+        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
+        return await _retry(self._database.engine, ids)
+
+    def delete(self, *ids: int) -> list[int]:
+        """Delete jobs that are not executing; give their ids."""
+        return self._blocking(lambda engine: engine.delete(ids), "delete")
+
+    async def adelete(self, *ids: int) -> list[int]:
+        """Delete jobs that are not executing; give their ids."""
+        return await self._database.engine.delete(ids)
+
+    # The database
+
+    def migrate(self) -> list[int]:
+        """Make or update the tables; give the versions applied. Safe to call twice, and from two processes."""
+        refuse_inside_loop("migrate", "amigrate()")
+        return self._database.migrate()
+
+    async def amigrate(self) -> list[int]:
+        """Make or update the tables; give the versions applied. Safe to call twice, and from two processes."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._database.migrate)
+
+    def close(self) -> None:
+        """Let go of the database; a later call opens it again."""
+        self._database.dispose()
+
+    # Running queues
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002 - what ASGI frameworks hand over
+        """Run the queues while an ASGI application runs: `Starlette(lifespan=staffa.lifespan)`."""
+        async with self:
+            yield
+
+    async def start(self) -> None:
+        """Run the queues on this event loop. Raises `SchemaMissing` where `staffa migrate` was forgotten."""
+        if self._parts is not None:
+            raise RuntimeError(f"{self!r} runs already")
+        import_modules(self._modules)
+        await self._database.open()
+        if self._run_queues:
+            self._parts = self._assembled()
+            self._parts.start()
+
+    async def stop(self) -> None:
+        """Take no more jobs, wait the grace period for those that run, put back what was cut off."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop()
+        await self._database.close()
+
+    async def hand_back(self) -> None:
+        """Put back the jobs that did not stop; only for a process that exits at once afterwards."""
+        for producer in self._producers.values():
+            await producer.hand_back_unstoppable()
+
+    @property
+    def unstopped(self) -> int:
+        """Count jobs that still run after `stop`."""
+        return sum(producer.unstopped for producer in self._producers.values())
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this node does the leader's duties now."""
+        return self._parts is not None and self._parts.peer.leads
+
+    @contextmanager
+    def as_default(self) -> Iterator[Self]:
+        """Make this instance the default for workers in this context."""
+        with overridden(self):
+            yield self
+
+    @property
+    def engine(self) -> Engine:
+        """The awaited words of the engine, for tools and tests."""
+        return self._database.engine
+
+    @property
+    def plain_engine(self) -> Engine:
+        """The words of the engine for callers without an event loop; see `staffa._bridge.at_once`."""
+        return self._database.plain
+
+    # Parts
+
+    def _assembled(self) -> _Parts:
+        engine = self._database.engine
+        threads = ThreadPoolExecutor(
+            max_workers=max(1, sum(queue.limit for queue in self.queues.values())),
+            thread_name_prefix="staffa-job",
+        )
+        hands = InThreads(threads)
+        self._producers = {
+            name: Producer(
+                name,
+                queue.limit,
+                node=self.node,
+                engine=engine,
+                hands=hands,
+                telemetry=self.telemetry,
+                poll=self._poll,
+                grace=self._grace,
+            )
+            for name, queue in self.queues.items()
+        }
+        peer = Peer(
+            f"staffa:{self.name}",
+            f"{self.node}/{uuid4()}",
+            engine=engine,
+            telemetry=self.telemetry,
+            changed=lambda leads: self._database.leading(leads=leads),
+        )
+        heart = Heart(
+            self._database,
+            telemetry=self.telemetry,
+            producers=lambda: [each.info.id for each in self._producers.values() if each.registered],
+            expired=self._expired,
+            interval=self._heartbeat,
+            stuck_after=self._stuck_after,
+        )
+        duties: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "notifier": lambda: self._database.notifier().run(self._heard),
+            "peer": peer.run,
+        }
+        for plugin in self._plugins:
+            duties[type(plugin).__name__] = partial(
+                repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
+            )
+        return _Parts(self._producers, peer, heart, duties, threads)
+
+    def _heard(self, channel: str, payload: Payload) -> None:
+        if channel == INSERT:
+            queue = payload.get("queue")
+            for producer in self._producers.values():
+                if queue is None or queue == producer.queue:
+                    producer.wake()
+        elif channel == SIGNAL and payload.get("action") == "pkill":
+            for producer in self._producers.values():
+                producer.kill(payload.get("job_id"))
+
+    def _expired(self, producer_id: str) -> None:
+        for producer in self._producers.values():
+            producer.expire(producer_id)
+
+    def _wake_here(self, jobs: Sequence[AnyJob]) -> None:
+        """Wake this process at once; other ones hear of it from the database."""
+        if self._parts is not None:
+            queues = {job.queue for job in jobs if job.state is State.AVAILABLE}
+            self._parts.wake(queue for queue in queues if queue in self._producers)
+
+    def _joined(self, connection: Any) -> Engine:
+        for kind in type(connection).__mro__:
+            library = kind.__module__.partition(".")[0]
+            for found in entry_points(group=CONNECTIONS, name=library):
+                engine: Engine = found.load()(connection, self._database)
+                return engine
+        return self._database.joined(connection)
+
+    def _blocking(self, word: Callable[[Engine], Coroutine[Any, Any, T]], called: str) -> T:
+        refuse_inside_loop(called, f"a{called}(...)")
+        return self._now(word(self._database.plain))
+
+    def _now(self, coroutine: Coroutine[Any, Any, T], waits: str = "") -> T:
+        try:
+            return at_once(coroutine)
+        except RuntimeError as error:
+            if waits and type(error) is RuntimeError:
+                raise UnsupportedConnection(
+                    f"{waits}: use `await aenqueue(...)` or `await ainsert(...)` with it"
+                ) from error
+            raise
+
+    def _one(self, jobs: list[AnyJob]) -> AnyJob | None:
+        return jobs[0] if jobs else None
+
+
+class _Parts:
+    """Everything that runs while queues run, started and stopped in order."""
+
+    def __init__(
+        self,
+        producers: Mapping[str, Producer],
+        peer: Peer,
+        heart: Heart,
+        duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self.peer = peer
+        self._producers, self._heart, self._duties, self._threads = producers, heart, duties, threads
+        self._loop = asyncio.get_running_loop()
+        self._queue_tasks: list[asyncio.Task[None]] = []
+        self._duty_tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._duty_tasks = [
+            asyncio.create_task(_kept(name, run), name=name) for name, run in self._duties.items()
+        ]
+        self._queue_tasks = [
+            asyncio.create_task(_kept(name, producer.run), name=f"queue {name}")
+            for name, producer in self._producers.items()
+        ]
+        self._heart.start()
+
+    async def stop(self) -> None:
+        """Stop queues first; leading, listening and beating go on until they have ended."""
+        for producer in self._producers.values():
+            producer.stop()
+        try:
+            await asyncio.gather(*self._queue_tasks)
+        finally:
+            self._heart.stop()
+            for task in (*self._duty_tasks, *self._queue_tasks):
+                task.cancel()
+            await asyncio.gather(*self._duty_tasks, *self._queue_tasks, return_exceptions=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self, queues: Iterator[str] | Sequence[str]) -> None:
+        """Wake queues from any thread."""
+        for queue in queues:
+            try:
+                self._loop.call_soon_threadsafe(self._producers[queue].wake)
+            except RuntimeError:  # the loop has closed meanwhile
+                return
+
+
+async def _kept(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a part to its end, again if it falls."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            logger.exception("%s fell and is started again", name)
+            await asyncio.sleep(RESTART_SECONDS)
+        else:
+            return
+
+
+async def _cancel(engine: Engine, ids: Sequence[int]) -> list[AnyJob]:
+    cancelled = await engine.cancel(ids)
+    if running := [
+        {"action": "pkill", "job_id": each.job.id} for each in cancelled if each.was is State.EXECUTING
+    ]:
+        await engine.tell(SIGNAL, running)
+    return [each.job for each in cancelled]
+
+
+async def _retry(engine: Engine, ids: Sequence[int]) -> list[AnyJob]:
+    retried = await engine.retry(ids)
+    if queues := sorted({job.queue for job in retried}):
+        await engine.tell(INSERT, [{"queue": queue} for queue in queues])
+    return retried
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Import the declared modules, so that their workers are known. Raises `ConfigError` naming the module."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(f"modules: {module!r} cannot be imported: {error}") from error
+
+
+def _database(url: str, schema: str) -> Database:
+    """Find the engine of a URL; its module is imported only now, so that drivers stay extras."""
+    scheme = url.partition("://")[0].partition("+")[0]
+    if scheme not in ENGINES:
+        raise ConfigError(
+            f"{_without_password(url)!r} is no database URL: write sqlite:///app.db or postgresql://user@host/name"
+        )
+    module, name, extra = ENGINES[scheme]
+    try:
+        engine = importlib.import_module(module)
+    except ImportError as error:
+        if not extra or (error.name or "").partition(".")[0] == "staffa":
+            raise
+        raise ConfigError(f"{scheme} needs {error.name}: run pip install 'staffa[{extra}]'") from error
+    database: Database = (
+        getattr(engine, name)(url) if scheme == "sqlite" else getattr(engine, name)(url, schema=schema)
+    )
+    return database
+
+
+def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:
+    """Add the standard plugins where no other of their class was given; refuse two of a class."""
+    kinds = [type(plugin) for plugin in plugins]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise ConfigError(f"plugins: there are two of {kind.__name__}; give one")
+    standard: list[Plugin] = [kind() for kind in (Stager, Lifeline, Pruner) if kind not in kinds]
+    return [*standard, *plugins]
+
+
+def _refuse_testing(testing: object) -> None:
+    if testing not in (None, "manual", "inline"):
+        raise ConfigError(f'testing must be "manual", "inline" or None, not {testing!r}')
+
+
+def _without_password(url: str) -> str:
+    head, separator, rest = url.rpartition("@")
+    user, colon, _ = head.rpartition(":")
+    return f"{user}:***@{rest}" if separator and colon and "//" not in head[len(user) :] else url

@@ -1,0 +1,1 @@
+"""Ways of hearing that something happened."""

@@ -1,0 +1,71 @@
+"""Hints across processes by LISTEN and NOTIFY, on Oban's channels."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import gzip
+import json
+import logging
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from staffa._backoff import reconnect_delay
+from staffa.notifier import INSERT, SIGNAL, Heard, Payload
+
+logger = logging.getLogger("staffa")
+
+CHANNELS = (INSERT, SIGNAL)
+PING_SECONDS = 30.0
+
+
+class PostgresNotifier:
+    """Listens on a connection of its own, opened again whenever it is lost."""
+
+    def __init__(self, url: str, schema: str, options: dict[str, Any]) -> None:
+        self._url, self._schema, self._options = url, schema, options
+
+    async def run(self, heard: Heard) -> None:
+        failures = 0
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(self._url, **self._options) as connection:
+                    await self._listen(connection)
+                    heard(INSERT, {})  # whatever was told while nobody listened
+                    failures = 0
+                    await self._hear(connection, heard)
+            except (psycopg.Error, OSError) as error:
+                failures += 1
+                logger.warning("listening for notifications failed, trying again: %s", str(error).strip())
+                await asyncio.sleep(reconnect_delay(failures).total_seconds())
+
+    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        for channel in CHANNELS:
+            name = f"{self._schema}.oban_{channel}".replace('"', '""')
+            await connection.execute(f'listen "{name}"'.encode())
+
+    async def _hear(self, connection: psycopg.AsyncConnection[Any], heard: Heard) -> None:
+        """Pass on what comes; ask the server for a sign of life where nothing does."""
+        while True:
+            async for told in connection.notifies(timeout=PING_SECONDS):
+                channel = told.channel.rpartition(".oban_")[2]
+                payload = decoded(told.payload)
+                if payload is None:
+                    logger.warning("a malformed notification on %s was ignored", told.channel)
+                else:
+                    heard(channel, payload)
+            await connection.execute("select 1")
+
+
+def decoded(text: str) -> Payload | None:
+    """Read a payload in any of Oban's three forms: JSON, `Z:` and gzip in base64, gzip in base64. None: neither."""
+    with suppress(ValueError, binascii.Error, OSError, EOFError, RecursionError):
+        if text.startswith(("Z:", "H4sI")):
+            text = gzip.decompress(base64.b64decode(text.removeprefix("Z:"))).decode()
+        payload = json.loads(text)
+        if isinstance(payload, dict):
+            return payload
+    return None

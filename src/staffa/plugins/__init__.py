@@ -1,0 +1,7 @@
+"""Duties that repeat."""
+
+from staffa.plugins.lifeline import Lifeline
+from staffa.plugins.pruner import Pruner
+from staffa.plugins.stager import Stager
+
+__all__ = ["Lifeline", "Pruner", "Stager"]

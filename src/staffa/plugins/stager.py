@@ -1,0 +1,26 @@
+"""Make jobs available when their time has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from staffa.engine import Engine
+from staffa.notifier import INSERT
+
+
+@dataclass(frozen=True, slots=True)
+class Stager:
+    """Moves due scheduled and retryable jobs to available, at most `limit` at once, and wakes their queues."""
+
+    leader_only: ClassVar[bool] = True
+
+    interval: timedelta = timedelta(seconds=1)
+    limit: int = 5_000
+
+    async def tick(self, engine: Engine) -> dict[str, Any]:
+        queues = await engine.stage(self.limit)
+        if queues:
+            await engine.tell(INSERT, [{"queue": queue} for queue in queues])
+        return {"queues": queues}
