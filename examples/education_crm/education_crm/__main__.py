@@ -124,7 +124,7 @@ def sweep(database: Url = None) -> None:
     crm = _configured(database)
     swept = sweep_up(crm, open_queues(crm.settings.database_url), utc_now())
     typer.echo(
-        f"swept {swept.sessions} uploads, {swept.temporary_files} temporary files, {swept.recordings} recordings"
+        f"uploads {swept.sessions}, temporary files {swept.temporary_files}, recordings {swept.recordings}"
     )
 
 

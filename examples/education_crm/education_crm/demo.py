@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from sqlalchemy import func, insert, select, text
 from staffa import Job, Staffa, State
@@ -92,9 +100,7 @@ async def _import(crm: Crm, staffa: Staffa, company: Company, console: Console) 
     return await _watch(staffa, job, f"Importing {SAMPLE.name}", console)
 
 
-async def _record(
-    crm: Crm, staffa: Staffa, company: Company, console: Console
-) -> tuple[Recording, Job]:
+async def _record(crm: Crm, staffa: Staffa, company: Company, console: Console) -> tuple[Recording, Job]:
     call_log_id, upload_id, sha256 = await asyncio.to_thread(_send_chunks, crm, company)
     job = await RecordingProcessorWorker.aenqueue_chunked(
         upload_id=upload_id, expected_chunks=CHUNKS, call_log_id=call_log_id
@@ -146,7 +152,9 @@ async def _watch(staffa: Staffa, job: Job, title: str, console: Console) -> Job:
                 progress.update(bar, completed=told["current"], total=told["total"], note=told["note"] or "")
 
         if latest is None or latest.state is not State.COMPLETED:
-            raise DemoFailed(f"{title}: {latest.state if latest else 'the job is gone'}, {latest and latest.errors}")
+            raise DemoFailed(
+                f"{title}: {latest.state if latest else 'the job is gone'}, {latest and latest.errors}"
+            )
 
         total = progress.tasks[0].total or 1
         progress.update(bar, completed=total, total=total, note="done")
@@ -172,7 +180,9 @@ def _sum_up(crm: Crm, company: Company, recording: Recording, jobs: list[Job], c
     console.print(_table("Failed rows", "rows", _reasons(log.error_details["errors"])))
     dealt = [(people[one["telecaller_id"]], one["leads"]) for one in log.distribution]
     console.print(_table("Leads per telecaller", "leads", dealt))
-    console.print(_table("Jobs in oban_jobs", "jobs", [(f"{queue}: {state}", count) for queue, state, count in states]))
+    console.print(
+        _table("Jobs in oban_jobs", "jobs", [(f"{queue}: {state}", count) for queue, state, count in states])
+    )
     _compare(crm.settings.recordings_root / stored, recording, console)
 
 
@@ -187,7 +197,7 @@ def _reasons(failed: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 
 def _table(title: str, unit: str, rows: list[tuple[str, int]]) -> Table:
-    table = Table(title=title, title_justify="left", show_footer=True, min_width=60)
+    table = Table(title=title, title_justify="left", show_footer=True, min_width=66, box=SIMPLE_HEAD)
     table.add_column("", footer="all together", ratio=1)
     table.add_column(unit, justify="right", footer=f"{sum(count for _, count in rows):,}")
 
@@ -204,4 +214,5 @@ def _compare(file: Path, recording: Recording, console: Console) -> None:
         raise DemoFailed(f"the recording was damaged: sent {recording.sha256}, stored {stored}")
 
     console.print(f"\nRecording of {file.stat().st_size:,} bytes in {CHUNKS} chunks")
-    console.print(f"  sent    sha256 {recording.sha256}\n  stored  sha256 {stored}  [green]the same[/]")
+    console.print(f"  sent    sha256 {recording.sha256}", soft_wrap=True)
+    console.print(f"  stored  sha256 {stored} [green]the same[/]", soft_wrap=True)

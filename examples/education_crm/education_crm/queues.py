@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Final
 
 from staffa import Staffa
+from staffa.config import load
 
 CONFIG: Final = Path(__file__).parents[1] / "staffa.toml"
 
 
 def open_queues(database_url: str) -> Staffa:
-    return Staffa.from_config(CONFIG, database=database_url)
+    """The queues on a database; connects to nothing yet."""
+    return Staffa.from_config(load(CONFIG, flags={"database": database_url}))
 
 
 def configured_database() -> str:
-    return "sqlite:///crm.db"
+    """The database that the configuration file or the environment names."""
+    return load(CONFIG).database

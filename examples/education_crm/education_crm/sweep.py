@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, select
-from staffa import Staffa, State
+from staffa import Job, Staffa, State
 
 from education_crm.crm import Crm
 from education_crm.files import remove_file, remove_folder
@@ -16,6 +16,8 @@ from education_crm.uploads import close_session, folder_of
 from education_crm.workers import CsvImportWorker, RecordingProcessorWorker
 
 LIVE: Final = (State.AVAILABLE, State.SCHEDULED, State.EXECUTING, State.RETRYABLE)
+WORKERS: Final = [CsvImportWorker.options.name, RecordingProcessorWorker.options.name]
+PAGE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ def sweep(crm: Crm, staffa: Staffa, now: datetime) -> Swept:
     )
 
 
-def _live_jobs(staffa: Staffa) -> Iterator[Any]:
-    for worker in (CsvImportWorker, RecordingProcessorWorker):
-        for state in LIVE:
-            yield from staffa.jobs(worker=worker, state=state)
+def _live_jobs(staffa: Staffa) -> Iterator[Job]:
+    before = None
+
+    while jobs := staffa.jobs(workers=WORKERS, states=LIVE, before=before, limit=PAGE):
+        yield from jobs
+        before = jobs[-1].id
 
 
 def _path(args: dict[str, Any]) -> str:

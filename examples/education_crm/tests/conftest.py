@@ -2,18 +2,23 @@
 
 import importlib
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the application is run from its folder, not installed
+
+from sqlalchemy import insert, make_url, select, text
+
 from education_crm import crm as process
 from education_crm.clock import utc_now
 from education_crm.crm import Crm
 from education_crm.schema import branches, call_logs, leads, metadata, new_id, users
 from education_crm.settings import Settings
-from sqlalchemy import insert, make_url, select, text
 
 DATABASES = ["sqlite", "postgres"]
 
@@ -31,7 +36,9 @@ def postgres_url(tmp_path_factory):
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
 
-    yield make_url(server_url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    yield (
+        make_url(server_url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    )
 
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')

@@ -1,4 +1,5 @@
 import pytest
+
 from education_crm import csv_leads
 from education_crm.csv_leads import CsvRefused, FailedRow, LeadRow, parse
 
@@ -93,7 +94,9 @@ def test_blank_lines_are_ignored_but_counted_in_row_numbers():
 
 
 def test_each_failed_row_says_every_reason():
-    content = f"name,phone\n,9876543210\nAsha,\n,\nAsha,12345\n{'x' * 256},98765\nRavi,{'9' * 21}\nshort\n".encode()
+    content = (
+        f"name,phone\n,9876543210\nAsha,\n,\nAsha,12345\n{'x' * 256},98765\nRavi,{'9' * 21}\nshort\n".encode()
+    )
     assert [(row.row, row.codes) for row in parse(content.replace(b"\n,\n", b"\n,,x\n")).failed] == [
         (2, ("name_required",)),
         (3, ("phone_required",)),

@@ -1,9 +1,10 @@
 from collections import Counter
 
 import pytest
-from education_crm.distribution import deal, shares
 from hypothesis import given
 from hypothesis import strategies as st
+
+from education_crm.distribution import deal, shares
 
 
 def test_leads_go_round_in_the_order_given():

@@ -1,4 +1,5 @@
 import pytest
+
 from education_crm.files import copy_into, is_below, remove_file, remove_folder, whole_file
 
 
@@ -14,9 +15,13 @@ def test_a_whole_file_appears_when_it_is_complete(tmp_path):
 def test_a_file_that_failed_leaves_what_was_there_and_nothing_else(tmp_path):
     (tmp_path / "x").write_bytes(b"before")
 
-    with pytest.raises(OSError, match="disk full"), whole_file(tmp_path / "x") as file:
-        file.write(b"half")
-        raise OSError("disk full")
+    def write_half():
+        with whole_file(tmp_path / "x") as file:
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
 
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_bytes() == b"before"

@@ -2,6 +2,7 @@ import csv
 import io
 
 import pytest
+
 from education_crm.import_report import report_lines, safe_cell
 
 
@@ -23,5 +24,11 @@ def test_the_report_tells_each_failed_row_and_why():
     assert rows == [
         ["row", "name", "phone", "codes", "reasons"],
         ["3", "", "", "name_required phone_required", "The name is missing. The phone number is missing."],
-        ["7", "'=cmd(),\"x\"", "'+91 98", "duplicate_in_file", "The same phone number stands earlier in this file. (row 2)"],
+        [
+            "7",
+            '\'=cmd(),"x"',
+            "'+91 98",
+            "duplicate_in_file",
+            "The same phone number stands earlier in this file. (row 2)",
+        ],
     ]

@@ -1,4 +1,5 @@
 import pytest
+
 from education_crm.phones import normalise
 
 ONE_NUMBER = "+919876543210"
@@ -40,7 +41,7 @@ def test_every_way_to_write_an_indian_mobile_is_the_same_number(written):
         "+911234567890",
         "98765 4321O",
         "9.87654E+09",
-        "९८७६५४३२१०",  # noqa: RUF001 - Devanagari digits are the point
+        "९८७६५४३२१०",
         "++919876543210",
         "9876543210 / 9876543211",
         "+0123456789",
@@ -54,7 +55,11 @@ def test_what_cannot_be_called_is_no_number(written):
 
 @pytest.mark.parametrize(
     ("written", "number"),
-    [("+1 415 555 0123", "+14155550123"), ("0044 20 7946 0958", "+442079460958"), ("+971-50-123-4567", "+971501234567")],
+    [
+        ("+1 415 555 0123", "+14155550123"),
+        ("0044 20 7946 0958", "+442079460958"),
+        ("+971-50-123-4567", "+971501234567"),
+    ],
 )
 def test_a_foreign_number_names_its_country(written, number):
     assert normalise(written) == number

@@ -1,4 +1,5 @@
 import pytest
+
 from education_crm.recording_names import UPLOAD_ID, clean_filename, extension, new_upload_id, stored_name
 
 
@@ -31,7 +32,9 @@ def test_a_stored_name_is_the_same_whenever_it_is_asked():
     assert stored_name("call-1", "upload-1", ".aac") == "call-1_upload-1.aac"
 
 
-@pytest.mark.parametrize("parts", [("../x", "u", ".aac"), ("c", "a/b", ".aac"), ("c", "u", ".exe"), ("", "u", ".aac")])
+@pytest.mark.parametrize(
+    "parts", [("../x", "u", ".aac"), ("c", "a/b", ".aac"), ("c", "u", ".exe"), ("", "u", ".aac")]
+)
 def test_a_stored_name_cannot_leave_its_folder(parts):
     with pytest.raises(ValueError, match="recording's name"):
         stored_name(*parts)

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from education_crm import import_overview
 from education_crm.csv_leads import MAX_BYTES
+from education_crm.failures import in_one_line, last_error
 from education_crm.files import remove_file, whole_file
 from education_crm.import_report import report_lines
 from education_crm.people import User, active_branches, active_telecallers, names
@@ -32,7 +33,7 @@ BLOCK: Final = 256 * 1024
 async def list_imports(request: Request) -> Response:
     """Imports under way and imports done."""
     await admin(request)
-    under_way = [job for state in UNFINISHED for job in await _imports_in(request, state)]
+    under_way = await staffa_of(request).ajobs(workers=[CsvImportWorker.options.name], states=UNFINISHED)
 
     def look() -> dict[str, Any]:
         with crm_of(request).database.read() as connection:
@@ -194,10 +195,6 @@ async def _job(request: Request, job_id: int) -> Job:
     return job
 
 
-async def _imports_in(request: Request, state: State) -> Sequence[Job]:
-    return await staffa_of(request).ajobs(worker=CsvImportWorker, state=state)
-
-
 def _status(job: Job) -> dict[str, Any]:
     progress = job.meta.get("progress")
     return {
@@ -207,7 +204,7 @@ def _status(job: Job) -> dict[str, Any]:
         "max_attempts": job.max_attempts,
         "finished": job.state in {State.COMPLETED, State.CANCELLED, State.DISCARDED},
         "progress": progress if isinstance(progress, dict) else None,
-        "last_error": str(job.errors[-1]["error"]).strip().splitlines()[-1] if job.errors else None,
+        "last_error": in_one_line(last_error(job)) or None,
     }
 
 

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from education_crm import leads, uploads
 from education_crm.clock import utc_now
+from education_crm.failures import in_one_line, last_error
 from education_crm.people import User
 from education_crm.recording_names import CONTENT_TYPES
 from education_crm.recordings import find_call_log
@@ -306,7 +307,7 @@ def _job_status(job: Job) -> dict[str, Any]:
         "state": job.state,
         "attempt": job.attempt,
         "progress": job.meta.get("progress"),
-        "error": str(job.errors[-1]["error"]).strip().splitlines()[-1] if job.errors else None,
+        "error": in_one_line(last_error(job)) or None,
     }
 
 

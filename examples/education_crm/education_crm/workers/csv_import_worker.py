@@ -11,6 +11,7 @@ from education_crm import crm, imports
 from education_crm.clock import utc_now
 from education_crm.crm import Crm
 from education_crm.csv_leads import MAX_BYTES, CsvRefused, ParsedFile, parse
+from education_crm.failures import in_one_line, last_error
 from education_crm.files import is_below, remove_file
 from education_crm.imports import ImportRefused, ImportRequest
 from education_crm.workers.arguments import absolute_path, identifier, text
@@ -90,13 +91,16 @@ class CsvImportWorker(Worker, queue="csv_import", max_attempts=3):
 
     def on_cancelled(self, job: Job) -> None:
         """Tell the admins why, and let the temporary file go."""
-        code, _, message = _last_error(job).partition(": ")
-        _give_up(job, "cancelled", code, message)
+        code, _, message = last_error(job).partition(": ")
+
+        if code.isidentifier():
+            _give_up(job, "cancelled", code, message)
+        else:
+            _give_up(job, "cancelled", "stopped", last_error(job))
 
     def on_discarded(self, job: Job) -> None:
         """Tell the admins of the last error, and let the temporary file go."""
-        message = _last_error(job).strip().splitlines()
-        _give_up(job, "failed", "attempts_used_up", message[-1] if message else "")
+        _give_up(job, "failed", "attempts_used_up", in_one_line(last_error(job)))
 
 
 def _is_done(here: Crm, job: Job) -> bool:
@@ -135,10 +139,6 @@ def _read(path: Path, *, below: Path) -> bytes:
 def _save(here: Crm, request: ImportRequest, parsed: ParsedFile, job: Job) -> None:
     with here.database.write() as connection:
         imports.save(connection, request, parsed, job_id=job.id, now=utc_now())
-
-
-def _last_error(job: Job) -> str:
-    return str(job.errors[-1]["error"]) if job.errors else ""
 
 
 def _give_up(job: Job, status: str, code: str, message: str) -> None:
