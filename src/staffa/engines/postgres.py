@@ -271,10 +271,11 @@ class AsyncSession:
         self._connection, self._schema = connection, schema
 
     async def run(self, name: str, **params: Any) -> list[Row]:
-        async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
-            _adapt(cursor.adapters)
-            await cursor.execute(_sql(name, self._schema), params)
-            return await cursor.fetchall() if cursor.description else []
+        with _translating():
+            async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
+                _adapt(cursor.adapters)
+                await cursor.execute(_sql(name, self._schema), params)
+                return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
@@ -295,7 +296,7 @@ class PlainSession:
         self._connection, self._schema = connection, schema
 
     async def run(self, name: str, **params: Any) -> list[Row]:
-        with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
+        with _translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             _adapt(cursor.adapters)
             cursor.execute(_sql(name, self._schema), params)
             return cursor.fetchall() if cursor.description else []

