@@ -3,22 +3,30 @@
 import importlib
 import os
 import sys
+import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the application is run from its folder, not installed
+# The application is run from its folder, not installed; its tests stand beside each other.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from sqlalchemy import insert, make_url, select, text
+from sqlalchemy import insert, make_url, select, text, update
 
 from education_crm import crm as process
 from education_crm.clock import utc_now
 from education_crm.crm import Crm
+from education_crm.passwords import hash_password
+from education_crm.queues import open_queues
 from education_crm.schema import branches, call_logs, leads, metadata, new_id, users
 from education_crm.settings import Settings
+from education_crm.web.app import build_app
+from visitors import PASSWORD, Person
 
 DATABASES = ["sqlite", "postgres"]
 
@@ -199,3 +207,53 @@ def office(crm):
             closed_branch=branch(connection, active=False),
             other_branch=other,
         )
+
+
+@pytest.fixture
+async def app(crm, office):
+    """The whole application, its queues running."""
+    staffa = open_queues(crm.settings.database_url)
+    app = build_app(crm, staffa)
+
+    with staffa.as_default():
+        async with app.router.lifespan_context(app):
+            yield app
+
+    staffa.close()
+
+
+@pytest.fixture
+async def visitor(app):
+    """Somebody with a browser who is not logged in."""
+    transport = httpx.ASGITransport(app)
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://crm.test") as client:
+        yield Person(client)
+
+
+@pytest.fixture
+def let_in(crm):
+    """Give somebody a password and return the username."""
+    hashed = hash_password(PASSWORD)
+
+    def let_in(user_id):
+        with crm.database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user_id).values(password_hash=hashed))
+            return connection.execute(select(users.c.username).where(users.c.id == user_id)).scalar_one()
+
+    return let_in
+
+
+@pytest.fixture
+def report_time(capsys):
+    """Print how long something took; times are for reading, not for judging."""
+
+    @contextmanager
+    def report(what):
+        began = time.perf_counter()
+        yield
+
+        with capsys.disabled():
+            print(f"\n  {what}: {time.perf_counter() - began:.2f} s")
+
+    return report
