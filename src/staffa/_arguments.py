@@ -166,7 +166,7 @@ def _mapping(given: object, name: str = "args") -> Mapping[str, Any]:
     return given
 
 
-def _plain(value: object, path: str, depth: int) -> Any:
+def _plain(value: object, path: str, depth: int) -> Any:  # noqa: C901, PLR0911 - one case for each kind of value
     """Copy what JSON can hold faithfully; refuse the rest by name."""
     if depth > DEEPEST:
         raise InvalidArguments(f"{path} is nested deeper than {DEEPEST} levels")

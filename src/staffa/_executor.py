@@ -128,7 +128,7 @@ class _Attempt:
                 await self._hook(after)
         return after
 
-    async def _performed(self) -> AnyJob | None:
+    async def _performed(self) -> AnyJob | None:  # noqa: PLR0911 - every way an attempt can end, in one place
         job, now = self._job, self._clock
         try:
             found = find(job.worker)
@@ -139,7 +139,7 @@ class _Attempt:
         except InvalidArguments as error:
             self.error = error
             return _lifecycle.cancelled(job, now(), str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a worker raises fails its job
             return self._failed(error, _traced(error))
 
         try:
@@ -150,13 +150,13 @@ class _Attempt:
             raise
         except JobTimeout as error:
             return self._failed(error, str(error))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever a worker raises fails its job
             if self._running.stopped in (Stop.CANCELLED, Stop.LOST):
                 return self._stopped(error)
             return self._failed(error, _traced(error))
         return self._answered(answer)
 
-    async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:
+    async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:  # noqa: ASYNC109 - the worker's own option
         if timeout is None:
             return await self._perform(worker)
         try:

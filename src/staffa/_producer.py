@@ -190,8 +190,11 @@ class Producer:
 
     async def _wait_for_database(self, error: Exception) -> None:
         self._failures += 1
-        if self._failures & (self._failures - 1) == 0:  # the first, second, fourth… so that logs stay readable
-            logger.warning("queue %s waits for the database (failure %d): %s", self.queue, self._failures, error)
+        # Only the first, second, fourth… so that logs stay readable.
+        if self._failures & (self._failures - 1) == 0:
+            logger.warning(
+                "queue %s waits for the database (failure %d): %s", self.queue, self._failures, error
+            )
         self._telemetry.emit(ExchangeFailed(self.queue, error))
         await asyncio.sleep(reconnect_delay(self._failures).total_seconds())
         self.wake()

@@ -368,7 +368,8 @@ def _main_module(worker: type[Worker]) -> str:
     if file := getattr(main, "__file__", None):
         return Path(file).stem
     raise InvalidWorker(
-        f"{worker.__qualname__} is defined where no other process can import it: give it a name, as in name='app.jobs.X'"
+        f"{worker.__qualname__} is defined where no other process can import it: "
+        "give it a name, as in name='app.jobs.X'"
     )
 
 

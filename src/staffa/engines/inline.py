@@ -41,7 +41,7 @@ class InlineDatabase:
     def alone(self) -> Iterator[Engine]:
         yield self._plain
 
-    def joined(self, connection: Any) -> Engine:  # noqa: ARG002 - what runs at once needs no transaction
+    def joined(self, connection: Any) -> Engine:
         try:
             asyncio.get_running_loop()
         except RuntimeError:

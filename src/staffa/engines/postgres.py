@@ -335,7 +335,7 @@ class UtcLoader(TimestampLoader):
         try:
             return super().load(data).replace(tzinfo=UTC)
         except psycopg.DataError:
-            outermost = datetime.min if bytes(data).startswith(b"-") else datetime.max
+            outermost = datetime.min if bytes(data).startswith(b"-") else datetime.max  # noqa: DTZ901 - its zone follows
             return outermost.replace(tzinfo=UTC)
 
 

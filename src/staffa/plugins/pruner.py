@@ -27,7 +27,7 @@ class Pruner:
 
     interval: timedelta = timedelta(seconds=30)
     limit: int = 10_000
-    max_age: timedelta | None | str = "by state"
+    max_age: timedelta | str | None = "by state"
     completed: timedelta | None = DAY
     cancelled: timedelta | None = WEEK
     discarded: timedelta | None = WEEK

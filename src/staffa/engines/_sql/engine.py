@@ -87,7 +87,7 @@ class SqlEngine:
         given = _json([_new_row(position, job) for position, job in enumerate(jobs)])
         rows = await db.run("insert_jobs", jobs=given, now=now, channel=self._channel)
         stored = sorted(rows, key=lambda row: row[0])
-        return [_stored(job, db, row) for job, row in zip(jobs, stored, strict=True)]
+        return [_stored(job, row) for job, row in zip(jobs, stored, strict=True)]
 
     # What runs
 
@@ -278,7 +278,7 @@ class SqlEngine:
     async def producers(self, db: Session) -> list[ProducerInfo]:
         return [
             ProducerInfo(
-                id=id,
+                id=producer_id,
                 node=node,
                 queue=queue,
                 limit=capacity,
@@ -287,7 +287,7 @@ class SqlEngine:
                 started_at=_moment(started_at),
                 beat_at=_moment(beat_at),
             )
-            for id, node, queue, capacity, beat, started_at, beat_at, expired in await db.run(
+            for producer_id, node, queue, capacity, beat, started_at, beat_at, expired in await db.run(
                 "list_producers"
             )
         ]
@@ -396,11 +396,11 @@ def _settled_row(ack: Ack) -> dict[str, Any]:
     }
 
 
-def _stored(job: AnyJob, db: Session, row: Row) -> AnyJob:
-    id, state, inserted_at, scheduled_at, _ = row
+def _stored(job: AnyJob, row: Row) -> AnyJob:
+    job_id, state, inserted_at, scheduled_at, _ = row
     return replace(
         job,
-        id=id,
+        id=job_id,
         state=State(state),
         inserted_at=_moment(inserted_at),
         scheduled_at=_moment(scheduled_at),
