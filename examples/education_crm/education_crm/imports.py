@@ -148,7 +148,7 @@ def log_failure(
 
     The arguments may be anything here: what names no known branch or user is left out.
     """
-    row = {
+    row: dict[str, Any] = {
         "id": new_id(),
         "job_id": job_id,
         "branch_id": select(branches.c.id)

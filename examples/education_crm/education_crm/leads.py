@@ -59,8 +59,9 @@ def log_call(
     if not 0 <= duration_seconds <= A_DAY:
         raise ValueError("duration_seconds must be between 0 and a day")
 
+    call_log_id = new_id()
     call = {
-        "id": new_id(),
+        "id": call_log_id,
         "lead_id": lead_id,
         "telecaller_id": telecaller_id,
         "outcome": outcome,
@@ -70,4 +71,4 @@ def log_call(
     connection.execute(insert(call_logs).values(call))
     called = {"call_count": leads.c.call_count + 1, "last_contacted_at": now}
     connection.execute(update(leads).where(leads.c.id == lead_id).values(called))
-    return call["id"]
+    return call_log_id

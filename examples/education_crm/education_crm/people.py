@@ -110,5 +110,5 @@ def names(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.full_name for row in rows}
 
 
-def _user(row: Row[Any]) -> User:
+def _user(row: Any) -> User:
     return User(row.id, row.username, row.full_name, row.role, row.branch_id)

@@ -9,7 +9,8 @@ from education_crm.people import add_branch, add_user
 from education_crm.schema import branches
 
 PASSWORD: Final = "ask-me-about-leads"  # noqa: S105 - the demo prints it
-OFFICES: Final = (
+People = tuple[tuple[str, str], ...]
+OFFICES: Final[tuple[tuple[str, str, People], ...]] = (
     (
         "Ameerpet",
         "Hyderabad",
@@ -57,12 +58,11 @@ def found_company(connection: Connection) -> Company:
     before = connection.execute(select(func.count()).select_from(branches)).scalar_one()
     suffix = f"-{before // len(OFFICES) + 1}" if before else ""
     admin_id = add_user(connection, f"admin{suffix}", PASSWORD, full_name="Lakshmi Rao", role="admin")
-    return Company(admin_id, tuple(_office(connection, *office, suffix) for office in OFFICES), suffix)
+    return Company(admin_id, tuple(_office(connection, office, suffix) for office in OFFICES), suffix)
 
 
-def _office(
-    connection: Connection, name: str, location: str, people: tuple[tuple[str, str], ...], suffix: str
-) -> Office:
+def _office(connection: Connection, office: tuple[str, str, People], suffix: str) -> Office:
+    name, location, people = office
     branch_id = add_branch(connection, f"{name}{suffix}", location)
     telecallers = (
         add_user(

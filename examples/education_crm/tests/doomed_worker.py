@@ -1,6 +1,7 @@
 """A worker process that stands still at a given moment, to be killed there.
 
-``doomed_worker.py SETTINGS MOMENT`` runs the CRM's queues as any other process does. At the moment it prints ``here`` and goes no further.
+``doomed_worker.py SETTINGS MOMENT`` runs the CRM's queues as any other process does. At the moment it
+prints ``here`` and goes no further.
 """
 
 import asyncio

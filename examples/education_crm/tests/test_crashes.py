@@ -21,9 +21,7 @@ from education_crm.workers import CsvImportWorker, RecordingProcessorWorker
 HERE = Path(__file__).parent
 ROWS = 10_000
 PATIENCE = 30
-TEN_THOUSAND = "name,phone\n" + "".join(
-    f"Student {number},{number}\n" for number in range(6_000_000_000, 6_000_010_000)
-)
+TEN_THOUSAND = "name,phone\n" + "".join(f"Student,{6 * 10**9 + number}\n" for number in range(ROWS))
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """The telecallers' API, with the queues running behind it."""
 
+import asyncio
 import hashlib
 
 import pytest
 
 from education_crm.schema import call_logs
-from visitors import PASSWORD
+from visitors import PASSWORD, PATIENCE
 
 PARTS = [bytes([65 + index]) * 1000 for index in range(5)]
 WHOLE = b"".join(PARTS)
@@ -199,7 +200,8 @@ async def test_a_chunk_beyond_the_limit_is_refused(phone, office, base, call):
 
 async def test_calls_are_logged_for_own_leads_only(phone, office, let_in, base):
     address = base.replace("recordings", "calls")
-    answer = await phone.client.post(address, json={"outcome": "busy", "duration_seconds": 0})
+    busy = {"outcome": "busy", "duration_seconds": 0}
+    answer = await phone.client.post(address, json=busy)
     assert answer.status_code == 201
     (stored,) = office.rows(call_logs.select().where(call_logs.c.id == answer.json()["call_log_id"]))
     assert stored.outcome == "busy"
@@ -233,9 +235,9 @@ async def test_a_telecallers_pages_lead_from_the_leads_to_a_heard_recording(visi
     sent = await visitor.send(f"{page}/calls/{call}/recording", page=page, files={"file": ("x.wav", WHOLE)})
     assert sent.status_code == 303
 
-    async with __import__("asyncio").timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while "<audio" not in (text := (await visitor.client.get(page)).text):
-            pass
+            await asyncio.sleep(0.02)
 
     assert f'src="/api/leads/{lead}/recordings/{call}"' in text
     assert (await visitor.client.get(f"/api/leads/{lead}/recordings/{call}")).content == WHOLE
