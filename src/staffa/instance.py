@@ -83,8 +83,9 @@ class Staffa:
         self.name, self.node, self.default = name, node or socket.gethostname(), default
         self.queues = queues_of({"default": 10} if queues is None else queues)
         self.telemetry = Telemetry()
-        self._modules, self._plugins = tuple(modules), _with_standard(plugins)
-        self._run_queues = run_queues and testing is None
+        self.modules = tuple(modules)
+        self.runs_queues = run_queues and testing is None
+        self._plugins = _with_standard(plugins)
         self._grace, self._poll = grace, poll
         self._heartbeat, self._stuck_after = heartbeat, stuck_after
         self._database = InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema)
@@ -245,9 +246,9 @@ class Staffa:
         """Run the queues on this event loop. Raises `SchemaMissing` where `staffa migrate` was forgotten."""
         if self._parts is not None:
             raise RuntimeError(f"{self!r} runs already")
-        import_modules(self._modules)
+        import_modules(self.modules)
         await self._database.open()
-        if self._run_queues:
+        if self.runs_queues:
             self._parts = self._assembled()
             self._parts.start()
 
