@@ -18,7 +18,6 @@ from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Teleme
 
 logger = logging.getLogger("staffa")
 
-RECONCILE_SECONDS = 5.0
 PROGRESS_SECONDS = 0.5
 LAST_WORD_SECONDS = 2.0
 
@@ -56,11 +55,13 @@ class Producer:
         hands: Hands,
         telemetry: Telemetry,
         poll: timedelta,
+        heartbeat: timedelta,
         grace: timedelta,
     ) -> None:
         self.queue, self.limit = queue, limit
         self._node, self._engine, self._hands, self._telemetry = node, engine, hands, telemetry
         self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
+        self._heartbeat = heartbeat.total_seconds()
         self._slots: dict[int, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
@@ -140,7 +141,7 @@ class Producer:
 
     async def _look_after(self) -> None:
         now = time.monotonic()
-        if self._unsure or now - self._reconciled >= RECONCILE_SECONDS:
+        if self._unsure or now - self._reconciled >= self._heartbeat:
             await self._reconcile()
             self._reconciled, self._unsure = now, False
         if now - self._progressed >= PROGRESS_SECONDS:

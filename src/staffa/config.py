@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +18,13 @@ Testing = Literal["manual", "inline"]
 
 FILE = "staffa.toml"
 PREFIX = "STAFFA_"
-RESERVED_PREFIX = "STAFFA_TEST_"
+NOT_OURS = re.compile(
+    r"STAFFA_(TEST_.*|SERVICE_.*|PORT(_.*)?)"
+)  # tests; Kubernetes, of a service named staffa
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&]password=)[^&]*", re.DOTALL)
 LONGEST_NAME = 127
 
 
@@ -87,7 +91,10 @@ def duration(value: object) -> timedelta:
         raise ValueError(
             f'{value!r} is no duration: write it with a unit, as in "500ms", "30s", "5m", "1h30m" or "7d"'
         )
-    return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+    try:
+        return timedelta(seconds=sum(float(number) * UNITS[unit] for number, unit in parts))
+    except OverflowError as error:
+        raise ValueError(f"{value!r} is too long") from error
 
 
 def queue_limits(text: str) -> dict[str, QueueConfig]:
@@ -97,6 +104,8 @@ def queue_limits(text: str) -> dict[str, QueueConfig]:
         name, separator, limit = part.rpartition(":")
         if not separator or not limit.isascii() or not limit.isdigit():
             raise ValueError(f"{part!r} is no queue with its limit: write name:limit, as in default:10")
+        if name in found:
+            raise ValueError(f"queue {name!r} is given twice")
         found |= _queues({name: int(limit)})
     return found
 
@@ -107,6 +116,24 @@ def queues_of(given: Mapping[str, Any]) -> dict[str, QueueConfig]:
         return _queues(given)
     except ValueError as error:
         raise ConfigError(f"queues: {error}") from error
+
+
+def without_password(url: str) -> str:
+    """Write a database URL so that it may be shown."""
+    return PASSWORD_IN_URL.sub(
+        lambda found: f"{found[3]}***" if found[3] else f"{found[1]}***{found[2]}", url
+    )
+
+
+def unknown(key: str, known: Iterable[str], kind: str = "key") -> str:
+    """Say that a key is unknown, and which one is nearest."""
+    names = list(known)
+    near = difflib.get_close_matches(key, names, 1) or difflib.get_close_matches(key.lower(), names, 1)
+    if near:
+        hint = f"did you mean {near[0]!r}?"
+    else:
+        hint = f"known are {', '.join(sorted(names))}" if names else "none is known"
+    return f"unknown {kind} {key!r}; {hint}"
 
 
 # Where values come from
@@ -131,7 +158,10 @@ def _table(path: Path, *, required: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from error
     if path.name != "pyproject.toml":
         return table
-    found: dict[str, Any] = table.get("tool", {}).get("staffa", {})
+    tools = table.get("tool")
+    found = tools.get("staffa", {}) if isinstance(tools, dict) else {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: tool.staffa must be a table, not {found!r}")
     if required and not found:
         raise ConfigError(f"{path}: there is no table [tool.staffa]")
     return found
@@ -141,14 +171,14 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     given = {
         key.removeprefix(PREFIX).lower(): text
         for key, text in environment.items()
-        if key.startswith(PREFIX) and not key.startswith(RESERVED_PREFIX) and text
+        if key.startswith(PREFIX) and not NOT_OURS.fullmatch(key) and text
     }
     values: dict[str, Any] = {}
     for key, text in given.items():
         name = PREFIX + key.upper()
         if key not in IN_ENVIRONMENT:
             raise ConfigError(
-                f"the environment: {_unknown(name, [PREFIX + each.upper() for each in IN_ENVIRONMENT])}"
+                f"the environment: {unknown(name, [PREFIX + each.upper() for each in IN_ENVIRONMENT])}"
             )
         values[key] = _value(IN_ENVIRONMENT[key], text, f"the environment: {name}")
     return values
@@ -158,7 +188,7 @@ def _checked(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     values = {}
     for key, value in table.items():
         if key not in IN_FILE:
-            raise ConfigError(f"{source}: {_unknown(key, IN_FILE)}")
+            raise ConfigError(f"{source}: {unknown(key, IN_FILE)}")
         values[key] = _value(IN_FILE[key], value, f"{source}: {key}")
     return values
 
@@ -177,6 +207,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"must be text, not {value!r}")
     return value
+
+
+def _app(value: object) -> str:
+    if not APP.fullmatch(_text(value)):
+        raise ValueError(f'must name a module and the Staffa in it, as in "pkg.jobs:staffa", not {value!r}')
+    return str(value)
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -230,11 +266,13 @@ def _queue(name: str, value: object) -> QueueConfig:
     table = value if isinstance(value, Mapping) else {"limit": value}
     for key in table:
         if key not in ("limit", "purpose"):
-            raise ValueError(f"{name}: {_unknown(key, ('limit', 'purpose'))}")
+            raise ValueError(f"{name}: {unknown(key, ('limit', 'purpose'))}")
     if "limit" not in table:
         raise ValueError(f"{name} has no limit")
+    if not isinstance(purpose := table.get("purpose", ""), str):
+        raise ValueError(f"{name}: the purpose must be text, not {purpose!r}")
     try:
-        return QueueConfig(_whole(table["limit"]), str(table.get("purpose", "")))
+        return QueueConfig(_whole(table["limit"]), purpose)
     except ValueError as error:
         raise ValueError(f"{name}: the limit {error}") from error
 
@@ -248,7 +286,7 @@ def _options(known: Mapping[str, Callable[[Any], Any]]) -> Callable[[object], di
         values = {}
         for key, each in value.items():
             if key not in known:
-                raise ValueError(_unknown(key, known))
+                raise ValueError(unknown(key, known))
             try:
                 values[key] = known[key](each)
             except ValueError as error:
@@ -258,18 +296,12 @@ def _options(known: Mapping[str, Callable[[Any], Any]]) -> Callable[[object], di
     return read
 
 
-def _unknown(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    return f"unknown key {key!r}; {hint}"
-
-
 IN_FILE: dict[str, Callable[[Any], Any]] = {
     "database": _text,
     "schema": _text,
     "queues": _queues,
     "modules": _texts,
-    "app": _text,
+    "app": _app,
     "name": _text,
     "node": _text,
     "testing": _testing,

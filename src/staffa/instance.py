@@ -308,6 +308,7 @@ class Staffa:
                 hands=hands,
                 telemetry=self.telemetry,
                 poll=self._poll,
+                heartbeat=self._heartbeat,
                 grace=self._grace,
             )
             for name, queue in self.queues.items()

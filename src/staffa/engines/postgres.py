@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import select
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -115,6 +116,7 @@ class PostgresDatabase:
             max_size=self._pool_size,
             kwargs=CONNECTION_OPTIONS,
             configure=_configure_async,
+            check=_check_async,
             timeout=POOL_WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             open=False,
@@ -193,7 +195,7 @@ class PostgresDatabase:
                     max_size=self._pool_size,
                     kwargs=CONNECTION_OPTIONS,
                     configure=_configure,
-                    check=psycopg_pool.ConnectionPool.check_connection,
+                    check=_check,
                     timeout=POOL_WAIT_SECONDS,
                     reconnect_timeout=RECONNECT_SECONDS,
                     open=True,
@@ -361,6 +363,25 @@ def _configure(connection: psycopg.Connection[Any]) -> None:
 
 async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
     _adapt(connection.adapters)
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    if _has_news(connection):
+        psycopg_pool.ConnectionPool.check_connection(connection)
+
+
+async def _check_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    if _has_news(connection):
+        await psycopg_pool.AsyncConnectionPool.check_connection(connection)
+
+
+def _has_news(connection: psycopg.BaseConnection[Any]) -> bool:
+    """Tell, without asking the server, whether something came in on an idle connection: most often its end."""
+    if connection.closed or not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _job(row: Row) -> AnyJob:

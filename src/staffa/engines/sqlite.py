@@ -283,7 +283,10 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 _fail_all(group, error)
                 continue
-            self._serve(db, group)
+            if not self._serve(db, group) and self._path != ":memory:":
+                db.close()
+                db = None
+                continue
             if self._changed is not None and (version := _data_version(db)) != seen:
                 seen = version
                 self._changed()
@@ -306,26 +309,29 @@ class Writer:
             self._waiting.put(None)
         return group[:-1] if group[-1] is None else group
 
-    def _serve(self, db: sqlite3.Connection, group: Sequence[Any]) -> None:
+    def _serve(self, db: sqlite3.Connection, group: Sequence[Any]) -> bool:
+        """Answer everyone who waits; tell whether the connection is still good."""
         for task in group:
             if callable(task):
                 with suppress(sqlite3.Error):
                     task(db)
         words = [task for task in group if not callable(task) and task[1].set_running_or_notify_cancel()]
         if not words:
-            return
+            return True
         try:
             answers = self._transaction(db, words)
         except Exception as error:  # noqa: BLE001 - told to whoever waits
-            if db.in_transaction:
+            refusal = translated(error) if isinstance(error, sqlite3.Error) else error
+            with suppress(sqlite3.Error):
                 db.rollback()
-            _fail_all(words, translated(error) if isinstance(error, sqlite3.Error) else error)
-            return
-        for (_, future), (answer, refusal) in zip(words, answers, strict=True):
-            if refusal is not None:
-                future.set_exception(refusal)
+            _fail_all(words, refusal)
+            return isinstance(refusal, DatabaseBusy)
+        for (_, future), (answer, error_alone) in zip(words, answers, strict=True):
+            if error_alone is not None:
+                future.set_exception(error_alone)
             else:
                 future.set_result(answer)
+        return True
 
     def _transaction(
         self, db: sqlite3.Connection, words: Sequence[Any]
@@ -527,6 +533,6 @@ def translated(error: sqlite3.Error) -> DatabaseError:
         return SchemaMissing(f"{text}: run `staffa migrate` on this database first")
     if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.InterfaceError):
         return UnstorableData(text)
-    if isinstance(error, sqlite3.OperationalError):
+    if isinstance(error, sqlite3.OperationalError) or "closed database" in text:
         return DatabaseUnavailable(text)
     return DatabaseError(text)

@@ -1,4 +1,5 @@
--- Own version: values come out of JSON one by one, and time is text of this machine's clock.
+-- Own version: values come out of JSON one by one, and time is text of this machine's clock. SQLite's own
+-- arithmetic of time stops at milliseconds, so delays are added as whole microseconds, up to the year 9999.
 insert into oban_jobs
   (state, queue, worker, args, meta, tags, priority, max_attempts, unique_key, inserted_at, scheduled_at)
 select
@@ -6,20 +7,28 @@ select
   queue, worker, args, meta, tags, priority, max_attempts, unique_key, :now, coalesce(due, :now)
 from (
   select
-    json_extract(value, '$.state') as state,
-    json_extract(value, '$.queue') as queue,
-    json_extract(value, '$.worker') as worker,
-    json_extract(value, '$.args') as args,
-    json_extract(value, '$.meta') as meta,
-    json_extract(value, '$.tags') as tags,
-    json_extract(value, '$.priority') as priority,
-    json_extract(value, '$.max_attempts') as max_attempts,
-    json_extract(value, '$.unique_key') as unique_key,
+    *,
     coalesce(
-      json_extract(value, '$.scheduled_at'),
-      strftime('%Y-%m-%dT%H:%M:%f000Z', :now, json_extract(value, '$.seconds') || ' seconds')) as due
-  from json_each(:jobs)
-  order by key
+      scheduled_at,
+      strftime('%Y-%m-%dT%H:%M:%S', moment / 1000000, 'unixepoch') || printf('.%06dZ', moment % 1000000)) as due
+  from (
+    select
+      json_extract(value, '$.state') as state,
+      json_extract(value, '$.queue') as queue,
+      json_extract(value, '$.worker') as worker,
+      json_extract(value, '$.args') as args,
+      json_extract(value, '$.meta') as meta,
+      json_extract(value, '$.tags') as tags,
+      json_extract(value, '$.priority') as priority,
+      json_extract(value, '$.max_attempts') as max_attempts,
+      json_extract(value, '$.unique_key') as unique_key,
+      json_extract(value, '$.scheduled_at') as scheduled_at,
+      min(253402300799999999, max(0,
+        strftime('%s', :now) * 1000000 + substr(:now, 21, 6)
+        + cast(round(json_extract(value, '$.seconds') * 1000000) as integer))) as moment
+    from json_each(:jobs)
+    order by key
+  )
 )
 where true
 returning id, state, inserted_at, scheduled_at, null

@@ -1,0 +1,527 @@
+"""Each sentence of the promises, kept against real processes, real signals and databases that go away."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from nodes import OtherNode, eventually, finished, quick
+
+from staffa import Error, Job, Lifeline, Staffa, State, Worker
+from staffa.errors import DatabaseUnavailable, InvalidArguments, InvalidJob
+from staffa.telemetry import JobBounced, JobStarted, PluginFailed
+
+runs: Counter[str] = Counter()
+release = threading.Event()
+"""Set when plain workers may go on."""
+
+
+@pytest.fixture(autouse=True)
+def clean_ledger() -> None:
+    runs.clear()
+    release.clear()
+
+
+class Nap(Worker, name="tests.Nap"):
+    """Sleeps on the event loop."""
+
+    async def perform(self, job: Job) -> None:
+        runs[job.args["name"]] += 1
+        await asyncio.sleep(job.args["seconds"])
+
+
+class PlainNap(Worker, name="tests.PlainNap"):
+    """Sleeps in a thread."""
+
+    def perform(self, job: Job) -> None:
+        runs[job.args["name"]] += 1
+        time.sleep(job.args["seconds"])
+
+
+class Block(Worker, name="tests.Block"):
+    """Blocks the event loop, as nobody should."""
+
+    async def perform(self, job: Job) -> None:
+        runs[job.args["name"]] += 1
+        time.sleep(job.args["seconds"])  # noqa: ASYNC251 - the fault under test
+
+
+class UntilReleased(Worker, name="tests.UntilReleased"):
+    """Keeps its thread until the test says so."""
+
+    def perform(self, job: Job) -> None:
+        runs[job.args["name"]] += 1
+        release.wait(20)
+
+
+class Fail(Worker, name="tests.Fail", max_attempts=1):
+    def perform(self, job: Job) -> object:
+        runs[job.args["name"]] += 1
+        return Error(job.args["text"])
+
+
+class Quick(Worker, name="tests.Quick"):
+    async def perform(self, job: Job) -> None:
+        runs[job.args["name"]] += 1
+
+
+async def started(*names: str) -> None:
+    await eventually(lambda: all(runs[name] for name in names))
+
+
+# At-least-once; no accepted job is lost
+
+
+WORKER_PROCESS = """
+    import asyncio, sys, time
+    from datetime import timedelta
+    from pathlib import Path
+    from staffa import Job, Lifeline, Staffa, Worker
+
+    class Nap(Worker, name="tests.Nap"):
+        async def perform(self, job: Job) -> None:
+            Path(sys.argv[2]).open("a").write(job.args["name"] + "\\n")
+            await asyncio.sleep(job.args["seconds"])
+
+    async def main() -> None:
+        async with Staffa(sys.argv[1], heartbeat=timedelta(seconds=0.1), plugins=[Lifeline(silence=timedelta(hours=1))]):
+            await asyncio.sleep(60)
+
+    asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def worker_process(url: str, ledger: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
+    ledger.touch()
+    script = ledger.with_suffix(".py")
+    script.write_text(textwrap.dedent(WORKER_PROCESS))
+    process = subprocess.Popen([sys.executable, str(script), url, str(ledger)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lines(ledger: Path) -> Counter[str]:
+    return Counter(ledger.read_text().split())
+
+
+async def test_no_accepted_job_is_lost_by_kill_9(url: str, tmp_path: Path) -> None:
+    staffa = quick(url)
+    jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=30) for i in range(5)])
+    async with worker_process(url, tmp_path / "ledger") as victim:
+        await eventually(lambda: len(lines(tmp_path / "ledger")) == 5)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+
+    Nap.perform, kept = quick_perform, Nap.perform  # type: ignore[method-assign]
+    try:
+        async with staffa:
+            done = await finished(staffa, jobs)
+    finally:
+        Nap.perform = kept  # type: ignore[method-assign]
+        staffa.close()
+
+    assert {job.state for job in done} == {State.COMPLETED}
+    assert runs == Counter(job.args["name"] for job in jobs), "each ran once more, in the process that lived"
+    assert [(job.attempt, job.meta) for job in done] == [(1, {"rescued": 1})] * 5, (
+        "the lost attempt does not count"
+    )
+
+
+async def quick_perform(self: Worker, job: Job) -> None:
+    runs[job.args["name"]] += 1
+
+
+async def test_no_accepted_job_is_lost_by_a_database_restart(cuttable: Any) -> None:
+    staffa = quick(cuttable.url)
+    waiting = await staffa.ainsert_all([Nap.new(name=f"w{i}", seconds=0) for i in range(20)])
+    with cuttable.cut():
+        pass
+    async with staffa:
+        assert {job.state for job in await finished(staffa, waiting)} == {State.COMPLETED}
+    assert runs == Counter(f"w{i}" for i in range(20))
+    staffa.close()
+
+
+@contextmanager
+def full_disk(url: str, staffa: Staffa) -> Any:
+    """Let every write fail as on a full disk: by a page limit on SQLite, by SQLSTATE 53100 on PostgreSQL."""
+    if url.startswith("sqlite"):
+        database: Any = staffa._database
+        database.writer.pragma("max_page_count", 1)
+        yield
+        database.writer.pragma("max_page_count", 1_000_000)
+        return
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("""
+            create function full_disk() returns trigger language plpgsql as $$
+            begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end $$;
+            create trigger full_disk before insert or update on oban_jobs for each statement execute function full_disk()
+        """)
+        yield
+        admin.execute("drop trigger full_disk on oban_jobs")
+
+
+async def test_no_accepted_job_is_lost_by_a_full_disk(url: str) -> None:
+    staffa = quick(url)
+    accepted = await staffa.ainsert_all([Nap.new(name="a", seconds=0.3), Nap.new(name="b", seconds=0.3)])
+    async with staffa:
+        await started("a", "b")
+        with full_disk(url, staffa):
+            with pytest.raises(DatabaseUnavailable):
+                await staffa.ainsert_all([Quick.new(name="refused", text="x" * 5_000) for _ in range(50)])
+            await asyncio.sleep(0.6)  # the jobs end now, and their outcomes cannot be written
+        done = await finished(staffa, accepted)
+    assert {job.state for job in done} == {State.COMPLETED}
+    assert runs == Counter({"a": 1, "b": 1}), (
+        "the refused jobs left nothing behind, the accepted ones ran once"
+    )
+    staffa.close()
+
+
+def break_connections(url: str, staffa: Staffa) -> None:
+    if url.startswith("sqlite"):
+        database: Any = staffa._database
+        database.writer._put(sqlite3.Connection.close)
+        return
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'staffa'"
+        )
+
+
+async def test_no_accepted_job_is_lost_by_a_lost_connection(url: str) -> None:
+    staffa = quick(url)
+    async with staffa:
+        jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=0.5) for i in range(5)])
+        await started(*(f"n{i}" for i in range(5)))
+        break_connections(url, staffa)
+        assert {job.state for job in await finished(staffa, jobs)} == {State.COMPLETED}
+        break_connections(url, staffa)
+        await eventually(lambda: enqueued(Quick, name="after"))
+        await started("after")
+    assert runs == Counter([*(f"n{i}" for i in range(5)), "after"])
+    staffa.close()
+
+
+async def enqueued(worker: type[Worker], **args: object) -> bool:
+    try:
+        await worker.aenqueue(**args)
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+async def test_no_accepted_job_is_lost_by_shutdown(url: str) -> None:
+    staffa = quick(url, queues={"default": 2}, grace=timedelta(seconds=0.1))
+    jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=0.4) for i in range(4)])
+    async with staffa:
+        await started("n0", "n1")
+    assert [job.state for job in await staffa.ajobs()] == [State.AVAILABLE] * 4
+    async with quick(url):
+        assert {job.state for job in await finished(staffa, jobs)} == {State.COMPLETED}
+    staffa.close()
+
+
+# An effect is recorded once
+
+
+async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str) -> None:
+    lost, heir = quick(url), quick(url, queues={})
+    bounced: list[JobBounced] = []
+    lost.telemetry.attach(lambda event: bounced.append(event) if isinstance(event, JobBounced) else None)
+    async with lost:
+        job = await lost.ainsert(UntilReleased.new(name="slow"))
+        await started("slow")
+        await lost.acancel(job.id)
+        await lost.aretry(job.id)
+        await started("slow")
+        await eventually(lambda: runs["slow"] == 2, "the retried job was taken again beside its lost attempt")
+        release.set()
+        [done] = await finished(lost, [job])
+        assert (done.state, done.take, done.attempt) == (State.COMPLETED, 2, 2)
+    assert (await heir.aget(job.id)).state == State.COMPLETED
+    assert done.errors == []
+    lost.close()
+    heir.close()
+
+
+async def test_an_outcome_that_comes_after_a_rescue_changes_nothing(url: str) -> None:
+    first, second = quick(url), quick(url)
+    bounced: list[int | None] = []
+    first.telemetry.attach(
+        lambda event: bounced.append(event.job.id) if isinstance(event, JobBounced) else None
+    )
+    async with first:
+        job = await first.ainsert(Fail.new(name="x", text="from the lost attempt"))
+        await eventually(lambda: is_state(first, job, State.DISCARDED))
+    async with first:
+        job = await first.ainsert(UntilReleased.new(name="slow"))
+        await started("slow")
+        await first.engine.retire(
+            [producer.id for producer in await first.aproducers() if not producer.expired]
+        )
+        await first.engine.rescue(10)
+        assert (await first.aget(job.id)).state in (State.AVAILABLE, State.EXECUTING)
+        async with second:
+            await eventually(lambda: runs["slow"] == 2)
+            release.set()
+            [done] = await finished(first, [job])
+        assert done.state == State.COMPLETED
+        assert done.meta == {"rescued": 1}
+        assert done.take == 2
+    first.close()
+    second.close()
+
+
+async def is_state(staffa: Staffa, job: Job, state: State) -> bool:
+    found = await staffa.aget(job.id or 0)
+    return found is not None and found.state == state
+
+
+# One bad thing stops nobody else
+
+
+async def test_a_failing_ack_of_one_job_never_blocks_another(url: str) -> None:
+    staffa = quick(url)
+    jobs = await staffa.ainsert_all(
+        [Fail.new(name=f"p{i}", text="") for i in range(3)] + [Quick.new(name=f"q{i}") for i in range(20)]
+    )
+    texts = iter(["nul \0 in it", "surrogate \udc80 in it", "fine"])
+    Fail.perform, kept = lambda self, job: Error(next(texts)), Fail.perform  # type: ignore[method-assign]
+    try:
+        async with staffa:
+            done = await finished(staffa, jobs)
+            after = await staffa.ainsert(Quick.new(name="after"))
+            await finished(staffa, [after])
+    finally:
+        Fail.perform = kept  # type: ignore[method-assign]
+    assert sorted(job.errors[-1]["error"] for job in done if job.state == State.DISCARDED) == [
+        "fine",
+        "nul \\x00 in it",
+        "surrogate \\udc80 in it",
+    ]
+    assert sum(job.state == State.COMPLETED for job in done) == 20
+    staffa.close()
+
+
+class BrokenPlugin:
+    interval = timedelta(seconds=0.05)
+    leader_only = False
+
+    async def tick(self, engine: object) -> dict[str, Any]:
+        raise RuntimeError("a plugin's bug")
+
+
+async def test_a_malformed_notification_a_listeners_bug_or_a_plugins_error_never_stops_the_machine(
+    url: str,
+) -> None:
+    staffa = quick(url)
+    staffa._plugins.append(BrokenPlugin())
+    failures: list[PluginFailed] = []
+
+    def listener(event: object) -> None:
+        if isinstance(event, PluginFailed):
+            failures.append(event)
+        raise ValueError("a listener's bug")
+
+    staffa.telemetry.attach(listener)
+    async with staffa:
+        await eventually(lambda: len(failures) >= 2, "the plugin ticks again after its error")
+        await tell_garbage(url)
+        job = await staffa.ainsert(Quick.new(name="after"))
+        await finished(staffa, [job])
+        if url.startswith("postgresql"):
+            other = quick(url, run_queues=False)
+            woken = asyncio.get_running_loop().create_future()
+            staffa.telemetry.attach(lambda event: note_start(event, woken))
+            await other.ainsert(Quick.new(name="heard"))
+            await asyncio.wait_for(woken, 10)
+            other.close()
+    staffa.close()
+
+
+def note_start(event: object, woken: "asyncio.Future[None]") -> None:
+    if isinstance(event, JobStarted) and event.job.args["name"] == "heard" and not woken.done():
+        woken.set_result(None)
+
+
+async def tell_garbage(url: str) -> None:
+    if not url.startswith("postgresql"):
+        return
+    with psycopg.connect(url, autocommit=True) as connection:
+        for payload in (
+            "hello",
+            "[]",
+            "{",
+            "Z:nonsense",
+            "H4sInonsense",
+            '{"queue": {}}',
+            "null",
+            '{"action": 1}',
+        ):
+            connection.execute("select pg_notify('public.oban_insert', %s)", [payload])
+            connection.execute("select pg_notify('public.oban_signal', %s)", [payload])
+
+
+# The database may go away
+
+
+@pytest.mark.parametrize("worker", [Nap, PlainNap])
+async def test_jobs_longer_than_an_outage_run_once(cuttable: Any, worker: type[Worker]) -> None:
+    staffa, other = quick(cuttable.url), quick(cuttable.url)
+    async with staffa, other:
+        jobs = await staffa.ainsert_all([worker.new(name=f"n{i}", seconds=3) for i in range(4)])
+        await started(*(f"n{i}" for i in range(4)))
+        with cuttable.cut():
+            await asyncio.sleep(2)
+        done = await finished(staffa, jobs)
+    assert runs == Counter({f"n{i}": 1 for i in range(4)}), "nothing ran twice for the outage"
+    assert {(job.state, job.attempt) for job in done} == {(State.COMPLETED, 1)}
+    staffa.close()
+    other.close()
+
+
+async def test_jobs_that_end_during_an_outage_are_recorded_after_it_and_run_once(cuttable: Any) -> None:
+    staffa, other = quick(cuttable.url), quick(cuttable.url)
+    async with staffa, other:
+        jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=1) for i in range(4)])
+        await started(*(f"n{i}" for i in range(4)))
+        with cuttable.cut():
+            await asyncio.sleep(2)
+        done = await finished(staffa, jobs)
+        later = await staffa.ainsert(Quick.new(name="later"))
+        await finished(staffa, [later])
+    assert runs == Counter([*(f"n{i}" for i in range(4)), "later"])
+    assert {job.state for job in done} == {State.COMPLETED}
+    staffa.close()
+    other.close()
+
+
+async def test_a_worker_that_blocks_its_event_loop_is_not_taken_for_dead(url: str) -> None:
+    staffa = quick(url)
+    job = await staffa.ainsert(Block.new(name="blocker", seconds=2.5))
+    with OtherNode(quick(url, queues={"default": 5})):
+        async with staffa:
+            [done] = await finished(staffa, [job])
+    assert runs["blocker"] == 1
+    assert (done.state, done.meta) == (State.COMPLETED, {})
+    staffa.close()
+
+
+async def test_a_long_write_lock_makes_nobody_look_dead(cuttable: Any) -> None:
+    if cuttable.url.startswith("postgresql"):
+        pytest.skip("PostgreSQL has no lock on the whole database")
+    staffa = quick(cuttable.url)
+    with OtherNode(quick(cuttable.url)):
+        async with staffa:
+            job = await staffa.ainsert(Nap.new(name="long", seconds=3))
+            await started("long")
+            with cuttable.cut():
+                await asyncio.sleep(2)
+            [done] = await finished(staffa, [job])
+    assert runs["long"] == 1
+    assert (done.state, done.meta) == (State.COMPLETED, {})
+    staffa.close()
+
+
+async def test_a_process_that_slept_through_its_own_funeral_goes_on_under_a_new_name(
+    url: str, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    staffa = quick(url)
+    job = await staffa.ainsert(Nap.new(name="long", seconds=3))
+    async with worker_process(url, ledger) as sleeper:
+        await eventually(lambda: lines(ledger)["long"] == 1)
+        sleeper.send_signal(signal.SIGSTOP)
+        async with staffa:
+            await started("long")
+            sleeper.send_signal(signal.SIGCONT)
+            [done] = await finished(staffa, [job])
+        fresh = await staffa.ainsert(Nap.new(name="fresh", seconds=0))
+        [ran] = await finished(staffa, [fresh])
+    assert (done.meta, done.take) == ({"rescued": 1}, 2)
+    assert ran.attempted_by != done.attempted_by
+    assert lines(ledger) == Counter({"long": 1, "fresh": 1}), (
+        "the sleeper woke, lost its job and took another"
+    )
+    staffa.close()
+
+
+# Shutdown
+
+
+async def test_shutdown_stops_taking_work_and_waits_the_grace_period(url: str) -> None:
+    staffa = quick(url, queues={"default": 1})
+    jobs = await staffa.ainsert_all([Nap.new(name="first", seconds=0.5), Nap.new(name="second", seconds=0)])
+    async with staffa:
+        await started("first")
+    states = {job.args["name"]: job.state for job in await staffa.ajobs(ids=[job.id for job in jobs])}
+    assert states == {"first": State.COMPLETED, "second": State.AVAILABLE}
+    staffa.close()
+
+
+async def test_shutdown_puts_back_what_was_cut_off_with_its_attempt_returned(url: str) -> None:
+    staffa = quick(url, grace=timedelta(seconds=0.1))
+    job = await staffa.ainsert(Nap.new(name="long", seconds=30))
+    async with staffa:
+        await started("long")
+    back = await staffa.aget(job.id)
+    assert (back.state, back.attempt, back.errors) == (State.AVAILABLE, 0, [])
+    staffa.close()
+
+
+async def test_threads_that_cannot_be_stopped_are_left_to_lifeline(url: str) -> None:
+    staffa = quick(url, grace=timedelta(seconds=0.1))
+    job = await staffa.ainsert(UntilReleased.new(name="stubborn"))
+    async with staffa:
+        await started("stubborn")
+    assert staffa.unstopped == 1
+    assert (await staffa.aget(job.id)).state == State.EXECUTING
+    async with quick(url) as heir:
+        await eventually(lambda: runs["stubborn"] == 2)
+        release.set()
+        [done] = await finished(heir, [job])
+    assert (done.state, done.meta) == (State.COMPLETED, {"rescued": 1})
+    staffa.close()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("make_job", "error", "says"),
+    [
+        (lambda: Quick.new({"when": {1, 2}}), InvalidArguments, "args['when'] is a set"),
+        (lambda: Quick.new({1: "x"}), InvalidArguments, "JSON keys are text"),
+        (lambda: Quick.using(priority=10).new(), InvalidJob, "priority must be a whole number from 0 to 9"),
+        (lambda: Quick.using(queue="").new(), InvalidJob, "queue must be text of 1 to 127 characters"),
+        (lambda: Quick.using(max_attempts=0).new(), InvalidJob, "max_attempts must be a whole number"),
+        (lambda: Job(), InvalidJob, "worker must be text"),
+    ],
+)
+async def test_bad_input_gets_an_error_that_names_what_is_wrong_and_nothing_is_written(
+    url: str, make_job: Callable[[], Job], error: type[Exception], says: str
+) -> None:
+    staffa = quick(url, run_queues=False)
+    with pytest.raises(error) as refused:
+        await staffa.ainsert_all([Quick.new(name="good"), make_job()])
+    assert says in str(refused.value)
+    assert await staffa.ajobs() == []
+    staffa.close()
