@@ -157,7 +157,8 @@ class _Attempt:
         return self._answered(answer)
 
     async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:  # noqa: ASYNC109 - the worker's own option
-        if timeout is None:
+        in_callers_thread = isinstance(self._hands, InThisThread) and not is_async(type(worker))
+        if timeout is None or in_callers_thread:  # which nobody can leave before it ends
             return await self._perform(worker)
         try:
             async with asyncio.timeout(timeout.total_seconds()) as deadline:
