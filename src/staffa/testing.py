@@ -378,22 +378,25 @@ def assert_enqueued(staffa: Staffa, *, timeout: timedelta | float = 0, **wanted:
     """Give the newest waiting job that matches; fail where none has come within `timeout`. See `Wanted`."""
     refuse_inside_loop("assert_enqueued", "aassert_enqueued(...)")
     search = _Search("assert_enqueued", staffa, staffa.plain_engine, wanted)
-    for _ in _polls(timeout):
+    for pause in _pauses(timeout):
+        time.sleep(pause)
         if found := at_once(search.found()):
             return found[0]
-        time.sleep(POLL_SECONDS)
     raise AssertionError(at_once(search.missing()))
 
 
 async def aassert_enqueued(
-    staffa: Staffa, *, timeout: timedelta | float = 0, **wanted: Unpack[Wanted]
+    staffa: Staffa,
+    *,
+    timeout: timedelta | float = 0,  # noqa: ASYNC109 - a time to look for, not one to be cut off at
+    **wanted: Unpack[Wanted],
 ) -> AnyJob:
     """Give the newest waiting job that matches; awaited. See `assert_enqueued`."""
     search = _Search("aassert_enqueued", staffa, staffa.engine, wanted)
-    for _ in _polls(timeout):
+    for pause in _pauses(timeout):
+        await asyncio.sleep(pause)
         if found := await search.found():
             return found[0]
-        await asyncio.sleep(POLL_SECONDS)
     raise AssertionError(await search.missing())
 
 
@@ -401,21 +404,24 @@ def refute_enqueued(staffa: Staffa, *, timeout: timedelta | float = 0, **wanted:
     """Fail where a job waits that matches, or comes within `timeout`. See `Wanted`."""
     refuse_inside_loop("refute_enqueued", "arefute_enqueued(...)")
     search = _Search("refute_enqueued", staffa, staffa.plain_engine, wanted)
-    for _ in _polls(timeout):
+    for pause in _pauses(timeout):
+        time.sleep(pause)
         if found := at_once(search.found()):
             raise AssertionError(search.unwelcome(found))
-        time.sleep(POLL_SECONDS)
 
 
 async def arefute_enqueued(
-    staffa: Staffa, *, timeout: timedelta | float = 0, **wanted: Unpack[Wanted]
+    staffa: Staffa,
+    *,
+    timeout: timedelta | float = 0,  # noqa: ASYNC109 - a time to look for, not one to be cut off at
+    **wanted: Unpack[Wanted],
 ) -> None:
     """Fail where a job waits that matches, or comes within `timeout`; awaited. See `Wanted`."""
     search = _Search("arefute_enqueued", staffa, staffa.engine, wanted)
-    for _ in _polls(timeout):
+    for pause in _pauses(timeout):
+        await asyncio.sleep(pause)
         if found := await search.found():
             raise AssertionError(search.unwelcome(found))
-        await asyncio.sleep(POLL_SECONDS)
 
 
 class _Search:
@@ -543,13 +549,13 @@ async def _listed(engine: Engine, wanted: JobFilter) -> list[AnyJob]:
     return listed
 
 
-def _polls(timeout: timedelta | float) -> Iterator[None]:
-    """Let a look be taken at once, and again until the time is up."""
+def _pauses(timeout: timedelta | float) -> Iterator[float]:
+    """Say how long to pause before each look: not before the first, and never beyond the time given."""
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     deadline = time.monotonic() + seconds
-    yield
+    yield 0
     while time.monotonic() < deadline:
-        yield
+        yield POLL_SECONDS
 
 
 def _kind(worker: AnyWorker) -> type[Worker]:
