@@ -17,11 +17,15 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
+        self._looking = self.engine
+
+        if self.engine.dialect.name == "postgresql":
+            self._looking = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction for looking: everything read in it is of one moment on SQLite."""
-        with self.engine.connect() as connection, connection.begin():
+        """A transaction for looking: everything read in it is of one moment."""
+        with self._looking.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager

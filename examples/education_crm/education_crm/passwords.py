@@ -27,7 +27,9 @@ def verify_password(password: str, stored: str) -> bool:
 def _scrypt(
     password: str, salt: bytes, cost: int = COST, block_size: int = BLOCK_SIZE, parallel: int = PARALLEL
 ) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block_size, p=parallel, dklen=32)
+    return hashlib.scrypt(
+        password.encode("utf-8", "surrogatepass"), salt=salt, n=cost, r=block_size, p=parallel, dklen=32
+    )
 
 
 def _text(raw: bytes) -> str:

@@ -16,12 +16,15 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from sqlalchemy import insert, make_url, select, text, update
+from staffa import Staffa
+from staffa.config import load
+from staffa.testing import drain
 
 from education_crm import crm as process
 from education_crm.clock import utc_now
 from education_crm.crm import Crm
 from education_crm.passwords import hash_password
-from education_crm.queues import open_queues
+from education_crm.queues import CONFIG, open_queues
 from education_crm.schema import branches, call_logs, leads, metadata, new_id, users
 from education_crm.settings import Settings
 from education_crm.web.app import build_app
@@ -207,6 +210,40 @@ def office(crm):
             closed_branch=branch(connection, active=False),
             other_branch=other,
         )
+
+
+class Queue:
+    """The CRM's jobs, stored and run one by one when a test says so."""
+
+    def __init__(self, staffa):
+        self.staffa = staffa
+
+    def insert(self, worker, args):
+        return self.staffa.insert(worker.new(**args))
+
+    def run_once(self, job):
+        """Run the next attempt of the job that waits, due or not, and give the job back as it is stored."""
+        drain(self.staffa, job.queue, with_scheduled=True, with_recursion=False, limit=1)
+        return self.staffa.get(job.id)
+
+    def finish(self, worker, args):
+        return self.run_once(self.insert(worker, args))
+
+    def jobs(self):
+        return self.staffa.jobs()
+
+
+@pytest.fixture
+def queue(crm):
+    staffa = Staffa.from_config(
+        load(CONFIG, flags={"database": crm.settings.database_url, "testing": "manual"})
+    )
+    staffa.migrate()
+
+    with staffa.as_default():
+        yield Queue(staffa)
+
+    staffa.close()
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """What an import promises, each on both databases, the jobs stored and drained as a queue would run them."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -459,3 +462,37 @@ def test_what_cannot_be_an_import_is_refused_where_it_is_enqueued(queue, office,
         CsvImportWorker.enqueue(**office.args("/tmp/x.csv", **change))
 
     assert queue.jobs() == []
+
+
+def test_c16_a_hundred_thousand_rows_take_little_memory(crm, office, capsys):
+    path = office.csv(many(MAX_ROWS))
+    told = [crm.settings.database_url, str(crm.settings.temp_root), json.dumps(office.args(path))]
+    ended = subprocess.run([sys.executable, "-c", ALONE, *told], check=True, capture_output=True, text=True)
+    leads_made, seconds, kibibytes = json.loads(ended.stdout)
+    assert leads_made == MAX_ROWS
+    assert kibibytes < 500 * 1024
+
+    with capsys.disabled():
+        print(f"\n  100,000 rows: {seconds:.1f} s, {kibibytes // 1024} MiB at most")
+
+
+ALONE = f"""
+import json, resource, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(SAMPLE.parents[1])!r})
+from education_crm import crm as process
+from education_crm.crm import Crm
+from education_crm.settings import Settings
+from education_crm.workers import CsvImportWorker
+from sqlalchemy import text
+
+url, temp, args = sys.argv[1:]
+crm = Crm.open(Settings(database_url=url, temp_root=Path(temp)))
+process.install(crm)
+began = time.perf_counter()
+assert CsvImportWorker().perform(CsvImportWorker.new(**json.loads(args))) is None
+seconds = time.perf_counter() - began
+with crm.database.read() as connection:
+    leads = connection.execute(text("select count(*) from leads")).scalar_one()
+print(json.dumps([leads, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""

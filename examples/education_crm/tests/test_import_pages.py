@@ -2,8 +2,12 @@
 
 import csv
 import io
+from datetime import timedelta
 
 import pytest
+
+from education_crm.queues import open_queues
+from education_crm.workers import CsvImportWorker
 
 FOUR = 'name,phone\nAsha,9876543210\nRavi,+91 98765 43211\n=cmd(),12345\n"<b>Uma</b>",\n'
 
@@ -149,6 +153,32 @@ async def test_logging_out_ends_the_session(admin):
 async def test_an_unknown_import_is_not_found(admin):
     assert (await admin.client.get("/imports/4711")).status_code == 404
     assert (await admin.client.get("/nowhere")).status_code == 404
+
+
+async def test_an_import_cancelled_while_it_waited_has_ended(admin, office):
+    staffa = open_queues(office.crm.settings.database_url)
+    later = CsvImportWorker.using(instance=staffa, schedule_in=timedelta(hours=1))
+    job = await later.aenqueue(**office.args(office.csv(FOUR)))
+    await staffa.acancel(job.id)
+    status = (await admin.client.get(f"/imports/{job.id}/status")).json()
+    assert (status["state"], status["finished"]) == ("cancelled", True)
+    assert (await admin.client.get(f"/imports/{job.id}")).status_code == 200
+    staffa.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["/imports/99999999999999999999", "/leads/%00", "/imports/new?branch_id=%00"]
+)
+async def test_odd_addresses_break_nothing(admin, address):
+    assert (await admin.client.get(address)).status_code in {200, 403, 404}
+
+
+async def test_odd_names_break_nothing(visitor):
+    assert (await visitor.log_in("a\0b", "\0")).status_code == 422
+    odd = b'{"username": "\\ud800", "password": "\\ud800"}'
+    assert (await visitor.client.post("/api/login", content=odd)).status_code == 400
+    odd = b'{"username": "somebody", "password": "\\ud800"}'
+    assert (await visitor.client.post("/api/login", content=odd)).status_code == 400
 
 
 async def test_browsers_are_told_to_load_nothing_from_elsewhere(visitor):

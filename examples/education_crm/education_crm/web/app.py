@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 from staffa import Staffa
@@ -11,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -84,7 +86,7 @@ def build_app(crm: Crm, staffa: Staffa) -> Starlette:
     app = Starlette(
         routes=[*PAGES, *API],
         lifespan=lifespan,
-        middleware=[Middleware(SafeHeaders), sessions],
+        middleware=[Middleware(Door), sessions],
         exception_handlers={
             Problem: on_problem,
             LoginNeeded: on_login_needed,
@@ -95,8 +97,8 @@ def build_app(crm: Crm, staffa: Staffa) -> Starlette:
     return app
 
 
-class SafeHeaders:
-    """Tells browsers to load nothing from elsewhere and to guess nothing."""
+class Door:
+    """Lets no address in that a database cannot look up, and tells browsers to load nothing from elsewhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -105,9 +107,10 @@ class SafeHeaders:
         """Add the headers to every answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-
-        await self.app(scope, receive, _with_headers(send))
+        elif not scope["path"].isprintable():
+            await PlainTextResponse("Not Found", HTTPStatus.NOT_FOUND)(scope, receive, send)
+        else:
+            await self.app(scope, receive, _with_headers(send))
 
 
 def _with_headers(send: Send) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]:

@@ -16,6 +16,7 @@ from education_crm.web.problems import LoginNeeded, Problem
 
 TOKEN_SECONDS: Final = 7 * 24 * 60 * 60
 FORM_OVERHEAD: Final = 64 * 1024
+LARGEST_ID: Final = 2**63 - 1
 
 
 def crm_of(request: Request) -> Crm:
@@ -97,6 +98,16 @@ async def own_form(request: Request, *, largest: int = 0) -> FormData:
         )
 
     return form
+
+
+def number_in_path(request: Request, name: str) -> int:
+    """A number of the address; raises Problem for one that no row can have."""
+    number: int = request.path_params[name]
+
+    if number > LARGEST_ID:
+        raise Problem(HTTPStatus.NOT_FOUND, "not_found", "There is nothing with this number.")
+
+    return number
 
 
 def too_large(largest: int) -> Problem:

@@ -20,7 +20,7 @@ from education_crm.files import remove_file, whole_file
 from education_crm.import_report import report_lines
 from education_crm.people import User, active_branches, active_telecallers, names
 from education_crm.recording_names import clean_filename
-from education_crm.web.desk import admin, crm_of, own_form, staffa_of, too_large
+from education_crm.web.desk import admin, crm_of, number_in_path, own_form, staffa_of, too_large
 from education_crm.web.problems import Problem, wants_json
 from education_crm.web.rendering import render
 from education_crm.workers import CsvImportWorker
@@ -48,7 +48,7 @@ async def list_imports(request: Request) -> Response:
 async def new_import(request: Request) -> Response:
     """Choose a branch, its telecallers and a file."""
     await admin(request)
-    return await _form(request, request.query_params.get("branch_id", ""))
+    return await _form(request, printable(request.query_params.get("branch_id")))
 
 
 async def start_import(request: Request) -> Response:
@@ -65,7 +65,7 @@ async def start_import(request: Request) -> Response:
 async def show_import(request: Request) -> Response:
     """How far an import is, or what came of it."""
     await admin(request)
-    job_id: int = request.path_params["job_id"]
+    job_id = number_in_path(request, "job_id")
     log, people = await run_in_threadpool(_log_with_names, request, job_id)
 
     if log is not None:
@@ -78,7 +78,7 @@ async def show_import(request: Request) -> Response:
 async def import_status(request: Request) -> Response:
     """How far an import is, for the page that shows it."""
     await admin(request)
-    job_id: int = request.path_params["job_id"]
+    job_id = number_in_path(request, "job_id")
     log, _ = await run_in_threadpool(_log_with_names, request, job_id)
 
     if log is None:
@@ -91,7 +91,7 @@ async def import_status(request: Request) -> Response:
 async def import_report(request: Request) -> Response:
     """The rows that failed, as a CSV file."""
     await admin(request)
-    log, _ = await run_in_threadpool(_log_with_names, request, request.path_params["job_id"])
+    log, _ = await run_in_threadpool(_log_with_names, request, number_in_path(request, "job_id"))
 
     if log is None:
         raise _not_found()
@@ -104,7 +104,7 @@ async def import_report(request: Request) -> Response:
 
 
 async def _start(request: Request, user: User, form: FormData) -> Response:
-    branch_id, file = str(form.get("branch_id", "")), form.get("file")
+    branch_id, file = printable(form.get("branch_id")), form.get("file")
     telecaller_ids = chosen_in_order(form.getlist("telecaller_ids"), str(form.get("order", "")))
     complaint = _complaint(file, telecaller_ids)
 
@@ -142,6 +142,11 @@ def chosen_in_order(chosen: Sequence[object], order: str) -> list[str]:
     return sorted(ids, key=lambda one: clicked.get(one, len(clicked)))
 
 
+def printable(value: object) -> str:
+    """Text as it is when a database can hold it, else nothing."""
+    return value if isinstance(value, str) and value.isprintable() else ""
+
+
 def _complaint(file: object, telecaller_ids: Sequence[str]) -> str:
     if not isinstance(file, UploadFile) or not file.filename:
         return "Choose a CSV file."
@@ -149,7 +154,7 @@ def _complaint(file: object, telecaller_ids: Sequence[str]) -> str:
     if not file.filename.lower().endswith(".csv"):
         return "The file must be a CSV file; its name ends in .csv."
 
-    if not telecaller_ids:
+    if not telecaller_ids or not "".join(telecaller_ids).isprintable():
         return "Choose at least one telecaller."
 
     if file.size is not None and file.size > MAX_BYTES:

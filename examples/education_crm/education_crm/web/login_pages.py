@@ -46,5 +46,8 @@ async def log_out(request: Request) -> Response:
 
 def check_password(request: Request, username: str, password: str) -> User | None:
     """The user with this name and password; blocks for as long as a hash takes."""
+    if not username.isprintable():
+        return None
+
     with crm_of(request).database.read() as connection:
         return authenticate(connection, username, password)

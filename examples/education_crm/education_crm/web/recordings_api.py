@@ -23,6 +23,7 @@ from education_crm.web.desk import (
     bearer,
     crm_of,
     new_token,
+    number_in_path,
     staffa_of,
     too_large,
 )
@@ -208,7 +209,12 @@ async def send_recording(request: Request) -> Response:
     async with request.form() as form:
         call_log_id, file = form.get("call_log_id"), form.get("file")
 
-        if not isinstance(call_log_id, str) or not isinstance(file, UploadFile) or not file.filename:
+        if (
+            not isinstance(call_log_id, str)
+            or not call_log_id.isprintable()
+            or not isinstance(file, UploadFile)
+            or not file.filename
+        ):
             raise _invalid("send a call_log_id and a file")
 
         await run_in_threadpool(own_call, request, user, lead_id, call_log_id)
@@ -238,7 +244,7 @@ async def recording_file(request: Request) -> Response:
 async def job_status(request: Request) -> Response:
     """How a recording's job stands; only for the telecaller whose call it is."""
     user = await bearer(request)
-    job = await staffa_of(request).aget(request.path_params["job_id"])
+    job = await staffa_of(request).aget(number_in_path(request, "job_id"))
 
     if job is None or job.worker != RecordingProcessorWorker.options.name:
         raise Problem(HTTPStatus.NOT_FOUND, "job_not_found", "There is no such job.")
@@ -289,7 +295,7 @@ async def _json(request: Request) -> dict[str, Any]:
 def _field(body: dict[str, Any], name: str, kind: type[Wanted]) -> Wanted:
     value = body.get(name)
 
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) or not str(value).isprintable():
         raise _invalid(f"{name} must be {'text' if kind is str else 'a whole number'}")
 
     return value

@@ -27,15 +27,20 @@ function show(status) {
   note.textContent = `${progress.note ?? "working"}: ${number.format(progress.current)}${total} rows`;
 }
 
+function end() {
+  bar.remove();
+  note.textContent = "This import has ended; nothing was imported.";
+}
+
 async function ask() {
   try {
     const answer = await fetch(card.dataset.status, { headers: { accept: "application/json" } });
     if (answer.status === 401) return location.assign("/login");
     if (!answer.ok) throw new Error(answer.statusText);
     const status = await answer.json();
-    if (status.finished && !status.last_error) return location.reload();
-    if (status.finished && "successful" in status) return location.reload();
+    if ("successful" in status) return location.reload();
     show(status);
+    if (status.finished) return end();
     wait = Math.min(wait * 1.2, 2000);
   } catch {
     note.textContent = "The server does not answer; the import goes on, and this page keeps asking.";
