@@ -114,11 +114,13 @@ class Parameters:
         return json_object({key: msgspec.to_builtins(getattr(checked, key)) for key in named})
 
     def load(self, stored: dict[str, Any]) -> dict[str, Any]:
-        named = self.bind(**_mapping(stored))
+        given = _mapping(stored)
         if self._open:
-            return named
-        checked = _converted(named, self._struct)
-        return {key: getattr(checked, key) for key in named}
+            return self.bind(**given)
+        if unknown := given.keys() - self._signature.parameters.keys():
+            raise InvalidArguments(f"{self._function.__qualname__} takes no argument {', '.join(sorted(unknown))}")
+        checked = _converted(given, self._struct)
+        return {key: getattr(checked, key) for key in given}
 
     @cached_property
     def _struct(self) -> type[Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from staffa import _lifecycle
 from staffa._backoff import retry_delay
 from staffa._clock import Clock, running_from, utc_now
-from staffa._job import AnyJob, State, as_current, replace
+from staffa._job import AnyJob, State, current, replace
 from staffa.errors import InvalidArguments, JobTimeout, UnknownWorker
 from staffa.telemetry import JobStarted, JobStopped, Telemetry
 from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async
@@ -98,18 +98,25 @@ async def execute(
     `clock` tells the database's time. With `raising`, an exception of the worker goes on to the caller.
     """
     began = time.monotonic()
-    telemetry.emit(JobStarted(job))
+    if telemetry.heard:
+        telemetry.emit(JobStarted(job))
+
     attempt = _Attempt(replace(job, running=running), running, hands, clock)
     after = await attempt.outcome()
 
-    if after is not None:
-        waited = (
-            (job.attempted_at - job.scheduled_at) if job.attempted_at and job.scheduled_at else timedelta(0)
-        )
-        telemetry.emit(JobStopped(after, timedelta(seconds=time.monotonic() - began), waited, attempt.error))
+    if after is not None and telemetry.heard:
+        took = timedelta(seconds=time.monotonic() - began)
+        telemetry.emit(JobStopped(after, took, _waited(job), attempt.error))
     if raising and attempt.error is not None:
         raise attempt.error
     return after
+
+
+def _waited(job: AnyJob) -> timedelta:
+    """Return how long a job was due before it was taken."""
+    if job.attempted_at is None or job.scheduled_at is None:
+        return timedelta(0)
+    return job.attempted_at - job.scheduled_at
 
 
 class _Attempt:
@@ -121,11 +128,14 @@ class _Attempt:
         self._worker: Worker | None = None
 
     async def outcome(self) -> AnyJob | None:
-        with as_current(self._job):
+        token = current.set(self._job)
+        try:
             after = await self._performed()
             if after is not None:
                 after = self._with_progress(after)
                 await self._hook(after)
+        finally:
+            current.reset(token)
         return after
 
     async def _performed(self) -> AnyJob | None:  # noqa: PLR0911 - every way an attempt can end, in one place
@@ -237,6 +247,7 @@ class _Attempt:
     def _with_progress(self, after: AnyJob) -> AnyJob:
         if self._running.told is None:
             return after
+
         return replace(after, meta={**after.meta, "progress": self._running.told})
 
     async def _hook(self, after: AnyJob) -> None:

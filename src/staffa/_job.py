@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -98,19 +97,9 @@ replace = msgspec.structs.replace
 AnyJob = Job[Any]
 Progress = Mapping[str, Any]
 
-_current: ContextVar[AnyJob | None] = ContextVar("staffa_job", default=None)
+current: ContextVar[AnyJob | None] = ContextVar("staffa_job", default=None)
 
 
 def current_job() -> AnyJob | None:
     """Return the job that runs this code; None outside of one. For functions that are not handed theirs."""
-    return _current.get()
-
-
-@contextmanager
-def as_current(job: AnyJob) -> Iterator[None]:
-    """Make a job the current one for the code inside."""
-    token = _current.set(job)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return current.get()

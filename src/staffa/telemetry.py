@@ -105,6 +105,11 @@ class Telemetry:
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
 
+    @property
+    def heard(self) -> bool:
+        """Tell whether anybody listens; events of every single job are made only then."""
+        return bool(self._listeners)
+
     def attach(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event from now on; the answer detaches it."""
         self._listeners = (*self._listeners, listener)

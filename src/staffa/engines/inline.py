@@ -23,6 +23,8 @@ from staffa.worker import find, is_async
 class InlineDatabase:
     """Runs jobs where they are enqueued. Exceptions of workers reach the caller; scheduled jobs run at once."""
 
+    dialect, schema, channel = "", None, None
+
     def __init__(self, telemetry: Telemetry) -> None:
         self._notifier = LocalNotifier()
         self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")

@@ -59,6 +59,8 @@ CONNECTION_OPTIONS: dict[str, Any] = {
 class PostgresDatabase:
     """One schema of one PostgreSQL database."""
 
+    dialect = "postgresql"
+
     def __init__(self, url: str, *, schema: str = "public", pool_size: int = 10) -> None:
         self._url, self._schema = conninfo_of(url), schema
         self._channel = f"{schema}.oban_insert"
@@ -75,6 +77,10 @@ class PostgresDatabase:
         return self._schema
 
     @property
+    def channel(self) -> str:
+        return self._channel
+
+    @property
     def engine(self) -> Engine:
         return self._engine
 
@@ -86,7 +92,6 @@ class PostgresDatabase:
     def alone(self) -> Iterator[Engine]:
         """Use one connection that nobody else waits for."""
         with _translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
-            _adapt(connection.adapters)
             yield SqlEngine(BlockingOn(connection, self._schema), channel=self._channel)
 
     def joined(self, connection: Any) -> Engine:
@@ -244,7 +249,7 @@ class BlockingOn:
     """Words block, on one connection that somebody else owns."""
 
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
-        self._session = PlainSession(connection, schema)
+        self._session = PlainSession(connection, schema, foreign=True)
 
     async def write(self, body: Body[T]) -> T:
         with _translating():
@@ -257,7 +262,7 @@ class AwaitedOn:
     """Words are awaited, on one connection that somebody else owns."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str) -> None:
-        self._session = AsyncSession(connection, schema)
+        self._session = AsyncSession(connection, schema, foreign=True)
 
     async def write(self, body: Body[T]) -> T:
         with _translating():
@@ -267,15 +272,16 @@ class AwaitedOn:
 
 
 class AsyncSession:
-    """Statements on an awaited connection, with cursor and row format of our own."""
+    """Statements on an awaited connection, with cursor and row format of our own; a foreign one keeps its types."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str) -> None:
-        self._connection, self._schema = connection, schema
+    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str, *, foreign: bool = False) -> None:
+        self._connection, self._schema, self._foreign = connection, schema, foreign
 
     async def run(self, name: str, **params: Any) -> list[Row]:
         with _translating():
             async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
-                _adapt(cursor.adapters)
+                if self._foreign:
+                    _adapt(cursor.adapters)
                 await cursor.execute(_sql(name, self._schema), params)
                 return await cursor.fetchall() if cursor.description else []
 
@@ -294,12 +300,13 @@ class AsyncSession:
 class PlainSession:
     """Statements on a blocking connection, with cursor and row format of our own."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
-        self._connection, self._schema = connection, schema
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, foreign: bool = False) -> None:
+        self._connection, self._schema, self._foreign = connection, schema, foreign
 
     async def run(self, name: str, **params: Any) -> list[Row]:
         with _translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
-            _adapt(cursor.adapters)
+            if self._foreign:
+                _adapt(cursor.adapters)
             cursor.execute(_sql(name, self._schema), params)
             return cursor.fetchall() if cursor.description else []
 
@@ -334,10 +341,18 @@ class UtcLoader(TimestampLoader):
     """Reads Oban's timestamps as what they are: instants in UTC. The infinite ones become the outermost."""
 
     def load(self, data: Any) -> datetime:
+        text = bytes(data).decode()
+        try:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:
+            return self._load_slowly(data, text)
+
+    def _load_slowly(self, data: Any, text: str) -> datetime:
+        """Read what the session writes in another date style, and what no datetime can hold."""
         try:
             return super().load(data).replace(tzinfo=UTC)
         except psycopg.DataError:
-            outermost = datetime.min if bytes(data).startswith(b"-") else datetime.max  # noqa: DTZ901 - its zone follows
+            outermost = datetime.min if text.startswith("-") or text.endswith("BC") else datetime.max
             return outermost.replace(tzinfo=UTC)
 
 

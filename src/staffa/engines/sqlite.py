@@ -7,7 +7,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -37,8 +37,11 @@ from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
 
 T = TypeVar("T")
+decode = msgspec.json.Decoder().decode
+
 Tell = Callable[[str, Sequence[Payload]], None]
 Body = Callable[[Session], Coroutine[Any, Any, T]]
+Execute = Callable[..., Iterable[Row]]
 
 OLDEST = (3, 35, 0)
 SAFE_FOR_MANY = (3, 51, 3)
@@ -66,10 +69,13 @@ BUSY = (
     f"another connection has held SQLite's write lock for more than {LONGEST_LOCK_SECONDS:.0f} s; "
     "if it is your own open transaction, enqueue inside it with using(connection=...)"
 )
+IN_MEMORY = "a database in memory has one connection, and no other can join it: connection= needs a file"
 
 
 class SqliteDatabase:
     """One SQLite file, or one database in memory. Its tables are made on first use."""
+
+    dialect, schema, channel = "sqlite", None, None
 
     def __init__(self, url: str) -> None:
         self.path = path_of(url)
@@ -99,12 +105,14 @@ class SqliteDatabase:
                 f"{type(connection).__qualname__}: give a sqlite3.Connection to {self.path}"
             )
         if self.path == ":memory:":
-            raise UnsupportedConnection("a database in memory has one connection; connection= needs a file")
+            raise UnsupportedConnection(IN_MEMORY)
         if _commits_by_itself(connection):
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
             )
-        if not connection.in_transaction:
+        if connection.in_transaction:
+            self.make_tables_inside(_own_rows(connection))
+        else:
             self.make_tables()
         return SqlEngine(Joined(connection))
 
@@ -131,6 +139,12 @@ class SqliteDatabase:
     def make_tables(self) -> None:
         if not self.has_tables:
             self.migrate()
+
+    def make_tables_inside(self, execute: Execute) -> None:
+        """Make missing tables in a caller's transaction, which keeps everyone else from making them."""
+        if not self.has_tables:
+            with _translating():
+                apply_missing(execute)
 
     def leading(self, *, leads: bool) -> None:
         """Let only the leader checkpoint; others would race it (sqlite.org/wal.html, the WAL-reset bug)."""
@@ -413,20 +427,30 @@ def _refuse_network(path: str) -> None:
 async def _migrate(session: Session) -> list[int]:
     """Apply missing versions; the write lock keeps everyone else out meanwhile."""
     db = session._connection  # type: ignore[attr-defined]  # noqa: SLF001 - migrations are scripts, not statements
-    try:
-        db.execute(
-            "create table if not exists staffa_schema (version integer primary key, applied_at text not null"
-            " default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')))"
-        )
-        done = {version for (version,) in db.execute(statement("sqlite", "schema_versions"))}
-        missing = {version: sql for version, sql in migrations("sqlite").items() if version not in done}
-        for version, sql in missing.items():
-            for one in _split(sql):
-                db.execute(one)
-            db.execute(statement("sqlite", "record_version"), {"version": version})
-    except sqlite3.Error as error:
-        raise translated(error) from error
+    with _translating():
+        return apply_missing(db.execute)
+
+
+def apply_missing(execute: Execute) -> list[int]:
+    """Apply missing versions in the transaction of whoever executes; give them."""
+    execute(
+        "create table if not exists staffa_schema (version integer primary key, applied_at text not null"
+        " default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')))"
+    )
+    done = {row[0] for row in execute(statement("sqlite", "schema_versions"))}
+    missing = {version: sql for version, sql in migrations("sqlite").items() if version not in done}
+    for version, sql in missing.items():
+        for one in _split(sql):
+            execute(one)
+        execute(statement("sqlite", "record_version"), {"version": version})
     return list(missing)
+
+
+def _own_rows(connection: sqlite3.Connection) -> Execute:
+    """Execute on a connection whose owner may have chosen another kind of rows."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute
 
 
 def _commits_by_itself(connection: sqlite3.Connection) -> bool:
@@ -492,7 +516,7 @@ def _from_json(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text)
+        return decode(text)
     except msgspec.DecodeError:
         return text
 
@@ -522,6 +546,14 @@ def _fail_all(group: Sequence[Any], error: Exception) -> None:
             _, future = task
             if future.running() or future.set_running_or_notify_cancel():
                 future.set_exception(error)
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error) from error
 
 
 def translated(error: sqlite3.Error) -> DatabaseError:

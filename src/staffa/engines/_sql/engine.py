@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,15 @@ from staffa.engine import Ack, Beat, Cancelled, Exchanged, JobFilter, ProducerIn
 from staffa.errors import UnstorableData
 from staffa.notifier import Payload
 
+logger = logging.getLogger("staffa")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
 TAKE_BITS = 20
+UNSTORABLE = (UnstorableData, UnicodeEncodeError)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 NOWHERE: Row = (None, None, None)
 
 
@@ -309,13 +314,16 @@ class SqlEngine:
         return {row[0] for row in rows}
 
     async def _settle_each(self, db: Session, acks: Sequence[Ack]) -> set[int]:
-        """Settle all in one statement; where the database refuses a value, one by one with clean text."""
+        """Settle all in one statement; where the database refuses a value, one by one, so that it blocks nobody."""
         try:
             return await self._settle(db, acks)
-        except (UnstorableData, UnicodeEncodeError):
+        except UNSTORABLE:
             settled: set[int] = set()
             for ack in acks:
-                settled |= await self._settle(db, [Ack(ack.held, _sanitised(ack.after))])
+                try:
+                    settled |= await self._settle(db, [ack])
+                except UNSTORABLE as error:
+                    logger.error("the outcome of job %s cannot be stored: %s", ack.held.id, error)  # noqa: TRY400 - the row is to blame, no code
             return settled
 
     async def _sorted_out(
@@ -357,7 +365,7 @@ def _fence(job: AnyJob) -> int:
 
 
 def _order(job: AnyJob) -> tuple[int, Any, int | None]:
-    return job.priority, job.scheduled_at, job.id
+    return job.priority, job.scheduled_at or EARLIEST, job.id
 
 
 def _new_row(position: int, job: AnyJob) -> dict[str, Any]:
@@ -379,6 +387,7 @@ def _new_row(position: int, job: AnyJob) -> dict[str, Any]:
 
 def _settled_row(ack: Ack) -> dict[str, Any]:
     held, after = ack
+    meta = {key: value for key, value in after.meta.items() if held.meta.get(key) != value}
     return {
         "id": held.id,
         "take": held.take,
@@ -387,8 +396,9 @@ def _settled_row(ack: Ack) -> dict[str, Any]:
         "state": after.state,
         "attempt": after.attempt,
         "max_attempts": after.max_attempts,
-        "errors": after.errors,
-        "meta": {key: value for key, value in after.meta.items() if held.meta.get(key) != value},
+        "errors": [_clean_error(entry) for entry in after.errors],
+        "meta": meta,
+        "replaced": dict.fromkeys(meta),
         "scheduled_at": _text(after.scheduled_at),
         "completed_at": _text(after.completed_at),
         "discarded_at": _text(after.discarded_at),
@@ -408,15 +418,17 @@ def _stored(job: AnyJob, row: Row) -> AnyJob:
     )
 
 
-def _sanitised(job: AnyJob) -> AnyJob:
-    """Replace what no database takes in texts, so that the outcome can be recorded."""
-    return replace(
-        job, errors=[{**entry, "error": clean_text(str(entry.get("error")))} for entry in job.errors]
-    )
+def _clean_error(entry: Any) -> Any:
+    """Make an error storable; entries that somebody else wrote stay as they are."""
+    if isinstance(entry, dict) and isinstance(text := entry.get("error"), str):
+        return {**entry, "error": clean_text(text)}
+    return entry
 
 
 def clean_text(text: str) -> str:
-    """Show NUL characters and lone surrogates instead of keeping them."""
+    """Show NUL characters and lone surrogates, which no database takes, instead of keeping them."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 

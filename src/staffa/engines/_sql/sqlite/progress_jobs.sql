@@ -1,5 +1,5 @@
--- Own version: JSON is merged by a function.
-update oban_jobs set meta = json_set(meta, '$.progress', json(given.progress))
+-- Own version: JSON is merged by a function, which text that is no JSON would stop.
+update oban_jobs set meta = json_set(case when json_valid(meta) then meta else '{}' end, '$.progress', json(given.progress))
 from (
   select
     json_extract(value, '$.id') as id,

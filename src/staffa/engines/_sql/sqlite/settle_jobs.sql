@@ -1,11 +1,18 @@
 -- Own version: values come out of JSON one by one, and nobody else can hold a row.
+-- Keys of meta are replaced whole, as PostgreSQL does it: json_patch alone would merge what is inside of them
+-- and drop nulls, so it only takes the replaced keys out, and the new ones are put in as text.
 update oban_jobs set
   state = given.state,
   attempt = given.attempt,
   max_attempts = given.max_attempts,
   errors = given.errors,
-  meta = json_patch(oban_jobs.meta, given.meta),
-  scheduled_at = given.scheduled_at,
+  meta = case given.meta when '{}' then oban_jobs.meta else (
+    select case rest when '{}' then given.meta else substr(rest, 1, length(rest) - 1) || ',' || substr(given.meta, 2) end
+    from (
+      select json_patch(
+        case when json_valid(oban_jobs.meta) and oban_jobs.meta like '{%' then oban_jobs.meta else '{}' end,
+        given.replaced) as rest)) end,
+  scheduled_at = coalesce(given.scheduled_at, oban_jobs.scheduled_at),
   completed_at = given.completed_at,
   discarded_at = given.discarded_at,
   cancelled_at = given.cancelled_at
@@ -20,6 +27,7 @@ from (
     json_extract(value, '$.max_attempts') as max_attempts,
     json_extract(value, '$.errors') as errors,
     json_extract(value, '$.meta') as meta,
+    json_extract(value, '$.replaced') as replaced,
     json_extract(value, '$.scheduled_at') as scheduled_at,
     json_extract(value, '$.completed_at') as completed_at,
     json_extract(value, '$.discarded_at') as discarded_at,
