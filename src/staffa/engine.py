@@ -166,6 +166,18 @@ class Database(Protocol):
     """What an engine module offers for one URL. Making one opens nothing."""
 
     @property
+    def dialect(self) -> str:
+        """The kind of database, as SQLAlchemy names it; empty where jobs are kept in none."""
+
+    @property
+    def schema(self) -> str | None:
+        """The schema of the tables, where there are schemas."""
+
+    @property
+    def channel(self) -> str | None:
+        """The channel that hears of inserts, where there are channels."""
+
+    @property
     def engine(self) -> Engine:
         """The words, awaited, on any event loop."""
 

@@ -1,0 +1,218 @@
+"""Enqueueing in a transaction of SQLAlchemy: `using(connection=session_or_connection)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    UnboundExecutionError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import scoped_session
+
+from staffa._clock import utc_now
+from staffa._job import AnyJob
+from staffa._lifecycle import instant
+from staffa.engine import Database, Engine
+from staffa.engines._sql.engine import Row, Session, SqlEngine
+from staffa.engines._sql.statements import statement
+from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase
+from staffa.errors import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseUnavailable,
+    SchemaMissing,
+    UnstorableData,
+    UnsupportedConnection,
+)
+from staffa.notifier import Payload
+
+T = TypeVar("T")
+Body = Callable[[Session], Coroutine[Any, Any, T]]
+Plain: TypeAlias = Connection | OrmSession
+Awaited: TypeAlias = AsyncConnection | AsyncSession
+
+FOLDERS = {"sqlite": "sqlite", "postgresql": "postgres"}
+AUTOCOMMIT = (
+    "this connection is in autocommit, so the job would be stored at once: "
+    "take one without isolation_level='AUTOCOMMIT'"
+)
+
+
+def join(connection: Any, database: Database) -> Engine:
+    """Return words that insert in the caller's transaction. Raises `UnsupportedConnection`."""
+    if not database.dialect:
+        return database.joined(connection)
+    if isinstance(database, SqliteDatabase) and database.path == ":memory:":
+        raise UnsupportedConnection(IN_MEMORY)
+    if isinstance(connection, scoped_session | async_scoped_session):
+        connection = connection()
+
+    if isinstance(connection, Connection | OrmSession):
+        return SqlEngine(BlockingOn(connection, database), channel=database.channel)
+    if isinstance(connection, AsyncConnection | AsyncSession):
+        return SqlEngine(AwaitedOn(connection, database), channel=database.channel)
+    raise UnsupportedConnection(
+        f"{type(connection).__qualname__} of SQLAlchemy is in no transaction that could be joined: "
+        "give a Connection, Session, AsyncConnection or AsyncSession"
+    )
+
+
+class BlockingOn:
+    """Words block, on a connection or session that the caller owns."""
+
+    def __init__(self, given: Plain, database: Database) -> None:
+        self._given, self._database = given, database
+
+    async def write(self, body: Body[T]) -> T:
+        return await body(PlainSession(_joinable(self._given, self._database), self._database))
+
+    read = write
+
+
+class AwaitedOn:
+    """Words are awaited, on a connection or session that the caller owns."""
+
+    def __init__(self, given: Awaited, database: Database) -> None:
+        self._given, self._database = given, database
+
+    async def write(self, body: Body[T]) -> T:
+        await asyncio.sleep(0)  # a blocking caller cannot go on from here, and nothing has been sent yet
+        return await body(AwaitedSession(self._given, self._database))
+
+    read = write
+
+
+class InsertOnly:
+    """What no insert needs, and what a transaction of the caller's is not for."""
+
+    def together(self) -> nullcontext[None]:
+        """Do nothing: the statements are in one transaction, the caller's."""
+        return nullcontext()
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:  # noqa: ARG002 - a Session
+        _refuse_all_but_inserting()
+
+    def job(self, row: Row) -> AnyJob:  # noqa: ARG002 - a Session
+        _refuse_all_but_inserting()
+
+
+class PlainSession(InsertOnly):
+    """Statements on a blocking connection."""
+
+    def __init__(self, connection: Connection, database: Database) -> None:
+        self._connection, self._database = connection, database
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        return _rows(self._connection, self._database, name, params)
+
+
+class AwaitedSession(InsertOnly):
+    """Statements on an awaited connection or session, whose blocking inside SQLAlchemy runs for us."""
+
+    def __init__(self, given: Awaited, database: Database) -> None:
+        self._given, self._database = given, database
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        def run_inside(inner: Plain) -> list[Row]:
+            return _rows(_joinable(inner, self._database), self._database, name, params)
+
+        return await self._given.run_sync(run_inside)
+
+
+def _joinable(given: Plain, database: Database) -> Connection:
+    """Find the connection of the caller's transaction, begun if it was not. Raises `UnsupportedConnection`."""
+    try:
+        connection = given.connection() if isinstance(given, OrmSession) else given
+    except UnboundExecutionError as error:
+        raise UnsupportedConnection(
+            "this session is bound to several databases, or to none: "
+            "give the connection to use, as in session.connection(bind_arguments=...)"
+        ) from error
+    if connection.dialect.name != database.dialect:
+        raise UnsupportedConnection(
+            f"this instance keeps its jobs in {database.dialect}; "
+            f"it cannot join a connection to {connection.dialect.name}"
+        )
+    with _translating():
+        if not connection.in_transaction():
+            connection.begin()
+        if _commits_by_itself(connection):
+            raise UnsupportedConnection(AUTOCOMMIT)
+        _make_tables(connection, database)
+    return connection
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    """Ask the driver, who alone knows: in autocommit it stores at once what no transaction holds back."""
+    adapted: Any = connection.connection.dbapi_connection
+    if connection.dialect.name != "sqlite":
+        return adapted.autocommit is True
+    driver: Any = connection.connection.driver_connection
+    autocommit = getattr(driver, "autocommit", -1)  # Python 3.12 and later; -1 is the older way
+    no_implicit = driver.isolation_level is None if autocommit == -1 else bool(autocommit)
+    return no_implicit and not driver.in_transaction
+
+
+def _make_tables(connection: Connection, database: Database) -> None:
+    """Make SQLite's tables on first use; in the caller's transaction where that holds the file already."""
+    driver: Any = connection.connection.driver_connection
+    if not isinstance(database, SqliteDatabase):
+        return
+    if driver.in_transaction:
+        database.make_tables_inside(connection.exec_driver_sql)
+    else:
+        database.make_tables()
+
+
+def _rows(connection: Connection, database: Database, name: str, params: dict[str, Any]) -> list[Row]:
+    if database.dialect == "sqlite":
+        params = {**params, "now": instant(params.get("now") or utc_now())}
+    with _translating():
+        found = connection.execute(text(_sql(database, name)), params)
+        return [tuple(row) for row in found]
+
+
+def _sql(database: Database, name: str) -> str:
+    return statement(FOLDERS[database.dialect], name, database.schema)
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: DBAPIError) -> DatabaseError:
+    """Name the errors of all drivers in our words."""
+    told = str(error.orig).strip()
+    if "no such table" in told or "no such column" in told or _sqlstate(error) in ("42P01", "42703", "3F000"):
+        return SchemaMissing(f"{told.splitlines()[0]}: run `staffa migrate` on this database first")
+    if isinstance(error, DataError | IntegrityError):
+        return UnstorableData(told)
+    if "database is locked" in told:
+        return DatabaseBusy("another connection holds SQLite's write lock, for longer than this one waits")
+    if isinstance(error, OperationalError | InterfaceError):
+        return DatabaseUnavailable(told)
+    return DatabaseError(told)
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def _refuse_all_but_inserting() -> NoReturn:
+    raise UnsupportedConnection("only inserting goes through a connection of SQLAlchemy")
