@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +67,14 @@ class Trial:
             return database.writer.do(lambda session: _on_its_own(session, statement, values)).result()
         with closing(sqlite3.connect(database.path, isolation_level=None, timeout=10)) as connection:
             return connection.execute(statement, values).fetchall()
+
+    @asynccontextmanager
+    async def holding(self, statement: str, *values: Any) -> AsyncIterator[None]:
+        """Keep a transaction of somebody else's open, on PostgreSQL."""
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            await connection.execute(statement.replace("?", "%s").encode(), values)
+            yield
+            await connection.rollback()
 
     async def change(self, job: Job, **columns: Any) -> None:
         """Overwrite columns of a row by hand."""

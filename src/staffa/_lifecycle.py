@@ -84,7 +84,7 @@ def with_error(job: AnyJob, now: datetime, error: str) -> list[dict[str, object]
 
 def instant(moment: datetime) -> str:
     """Write an aware UTC instant as Oban does in errors: six digits and Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _count(job: AnyJob, key: str) -> int:
