@@ -78,8 +78,10 @@ class InThreads:
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
         context = contextvars.copy_context()
-        running.thread = self._pool.submit(context.run, _without_stop_iteration, function, *args)
-        return await asyncio.wrap_future(running.thread)
+        thread = self._pool.submit(context.run, _without_stop_iteration, function, *args)
+        if running.thread is None or running.thread.done():  # a hook must not hide a thread that still runs
+            running.thread = thread
+        return await asyncio.wrap_future(thread)
 
 
 def _without_stop_iteration(function: Callable[..., Any], *args: Any) -> Any:

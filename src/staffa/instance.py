@@ -48,6 +48,7 @@ ENGINES = {
 }
 CONNECTIONS = "staffa.connections"
 RESTART_SECONDS = 1.0
+THREADS_PER_SLOT = 2  # one for the job, one for a hook that runs while a timed-out job still keeps the first
 
 
 class Staffa:
@@ -295,7 +296,7 @@ class Staffa:
     def _assembled(self) -> _Parts:
         engine = self._database.engine
         threads = ThreadPoolExecutor(
-            max_workers=max(1, sum(queue.limit for queue in self.queues.values())),
+            max_workers=THREADS_PER_SLOT * max(1, sum(queue.limit for queue in self.queues.values())),
             thread_name_prefix="staffa-job",
         )
         hands = InThreads(threads)
