@@ -31,6 +31,7 @@ async def served(app):
         await serving
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_an_admin_imports_the_sample_and_sees_what_came_of_it(app, office, let_in, tmp_path):
     username = let_in(office.admin)
 

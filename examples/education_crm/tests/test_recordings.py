@@ -316,16 +316,31 @@ def test_an_unknown_upload_cancels_the_job(queue, office, upload_id):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_d16_a_thousand_chunks_are_joined_in_constant_memory(queue, office, upload, report_time):
-    call = office.call()
+    call, noise = office.call(), random.Random(16)
     upload_id = upload(call, [])
-    noise = random.Random(16).randbytes(1024 * 1024 + 1000)
+    folder = uploads.folder_of(office.crm.settings, upload_id)
+    parts = [noise.randbytes(1024 * 1024) for _ in range(10)]
+    chunks = [
+        uploads.Chunk(index, len(parts[index % 10]), hashlib.sha256(parts[index % 10]).hexdigest())
+        for index in range(1000)
+    ]
+
+    for index, content in enumerate(parts):
+        send(office, upload_id, index, content)
+
+    for chunk in chunks[10:]:
+        os.link(chunks[chunk.index % 10].file(folder), chunk.file(folder))
+
+    with office.crm.database.write() as connection:
+        for chunk in chunks[10:]:
+            uploads.record_chunk(connection, upload_id, chunk)
+
     digest = hashlib.sha256()
 
     for index in range(1000):
-        content = noise[index : index + 1024 * 1024]
-        digest.update(content)
-        send(office, upload_id, index, content)
+        digest.update(parts[index % 10])
 
+    del parts
     memory = psutil.Process(os.getpid()).memory_info
     before = memory().rss
 

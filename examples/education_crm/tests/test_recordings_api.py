@@ -170,18 +170,19 @@ async def test_an_unknown_upload_is_not_found(phone, base):
     assert (await append(phone, f"{base}/uploads/..%2f..%2fx", 0)).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"call_log_id": 7, "filename": "x.aac"}', b'{"filename": "x.aac"}']
-)
-async def test_a_body_that_says_too_little_is_refused(phone, base, body):
-    answer = await phone.client.post(f"{base}/uploads", content=body)
-    assert (answer.status_code, code(answer)) == (400, "validation_error")
+async def test_a_body_that_says_too_little_is_refused(phone, base):
+    bodies = [b"", b"[]", b"{", b'{"call_log_id": 7, "filename": "x.aac"}', b'{"filename": "x.aac"}']
+
+    for body in bodies:
+        answer = await phone.client.post(f"{base}/uploads", content=body)
+        assert (answer.status_code, code(answer)) == (400, "validation_error")
 
 
-@pytest.mark.parametrize("expected", [0, -1, 10_001, True, "5", None])
-async def test_a_number_of_chunks_that_cannot_be_is_refused(phone, base, call, expected):
+async def test_a_number_of_chunks_that_cannot_be_is_refused(phone, base, call):
     upload = await begin(phone, base, call)
-    assert code(await finalize(phone, upload, expected)) == "validation_error"
+
+    for expected in (0, -1, 10_001, True, "5", None):
+        assert code(await finalize(phone, upload, expected)) == "validation_error"
 
 
 async def test_other_kinds_of_files_are_refused(phone, office, base, call):
