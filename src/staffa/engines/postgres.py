@@ -265,6 +265,7 @@ class AwaitedOn:
         self._session = AsyncSession(connection, schema, foreign=True)
 
     async def write(self, body: Body[T]) -> T:
+        await asyncio.sleep(0)  # a blocking caller cannot go on from here, and nothing has been sent yet
         with _translating():
             return await body(self._session)
 
