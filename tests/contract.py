@@ -19,6 +19,7 @@ from staffa.engines.sqlite import SqliteDatabase
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 LEASE = "staffa:test"
 
 
@@ -130,7 +131,7 @@ class Trial:
         """Let a job's producer die under it, and rescue it, as often as asked."""
         [stored] = await self.insert(job)
         for turn in range(times):
-            moment = NOW + turn * timedelta(hours=1)
+            moment = NOW + turn * HOUR
             await self.engine.stage(10, now=moment)
             producer = await self.producer()
             assert len(await self.take(producer, now=moment)) == 1
@@ -157,7 +158,7 @@ def error_of(found: Job) -> Mapping[str, Any]:
 
 def finals() -> dict[State, timedelta]:
     """Ages of one hour for each state that is pruned."""
-    return dict.fromkeys((State.COMPLETED, State.CANCELLED, State.DISCARDED), timedelta(hours=1))
+    return dict.fromkeys((State.COMPLETED, State.CANCELLED, State.DISCARDED), HOUR)
 
 
 async def _on_its_own(session: Session, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

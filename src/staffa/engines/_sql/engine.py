@@ -26,6 +26,7 @@ Row = tuple[Any, ...]
 TAKE_BITS = 20
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
+LONGEST_AGE = timedelta(days=365_000)  # databases cannot count back as far as a timedelta
 NOWHERE: Row = (None, None, None)
 
 
@@ -203,7 +204,7 @@ class SqlEngine:
         self, db: Session, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
     ) -> dict[State, int]:
         seconds = {
-            str(state): ages[state].total_seconds() if state in ages else None
+            str(state): min(ages[state], LONGEST_AGE).total_seconds() if state in ages else None
             for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED)
         }
         pruned: dict[State, int] = {}
