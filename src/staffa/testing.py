@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 from staffa._admission import admitted
 from staffa._bridge import at_once, refuse_inside_loop
 from staffa._executor import Hands, InThisThread, InThreads, Running, execute, taken_clock
-from staffa._job import AnyJob, Job, State, as_current, replace
+from staffa._job import AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
 from staffa.config import Testing
 from staffa.engine import Ack, Engine, JobFilter, ProducerInfo
@@ -95,18 +95,18 @@ def perform_job(worker: AnyWorker, args: object = None, /, **options: Unpack[Per
     """
     kind, job = _prepared(worker, args, options)
     if not is_async(kind):
-        with as_current(job):
+        with _as_current(job):
             return _answer(kind, kind().perform(job))
 
     refuse_inside_loop("perform_job", "aperform_job(...)")
-    with asyncio.Runner() as loop, as_current(job):
+    with asyncio.Runner() as loop, _as_current(job):
         return loop.run(kind().perform(job))
 
 
 async def aperform_job(worker: AnyWorker, args: object = None, /, **options: Unpack[PerformOptions]) -> Any:
     """Run a worker on arguments; awaited. A plain worker runs in a thread. See `perform_job`."""
     kind, job = _prepared(worker, args, options)
-    with as_current(job):
+    with _as_current(job):
         if is_async(kind):
             return await kind().perform(job)
         with ThreadPoolExecutor(1) as threads:
@@ -138,6 +138,15 @@ def _prepared(worker: AnyWorker, args: object, options: PerformOptions) -> tuple
         scheduled_at=job.scheduled_at or now,
         attempted_at=now,
     )
+
+
+@contextmanager
+def _as_current(job: AnyJob) -> Iterator[None]:
+    token = current.set(job)
+    try:
+        yield
+    finally:
+        current.reset(token)
 
 
 def _answer(kind: type[Worker], answer: Any) -> Any:
@@ -491,7 +500,7 @@ def _matches(wanted: object, found: object) -> bool:
             return all(key in found and _matches(value, found[key]) for key, value in wanted.items())
         case ((list() | tuple()), list()):
             return len(wanted) == len(found) and all(map(_matches, wanted, found))
-        case bool(), _:
+        case (bool(), int() | float()) | (int() | float(), bool()):
             return wanted is found
     return wanted == found or _in_json(wanted) == found
 
