@@ -79,8 +79,12 @@ class Trial:
 
     async def change(self, job: Job, **columns: Any) -> None:
         """Overwrite columns of a row by hand."""
-        for column, value in columns.items():
-            await self.sql(f"update oban_jobs set {column} = ? where id = ?", value, job.id)
+        await self.change_all(f"id = {job.id}", **columns)
+
+    async def change_all(self, which: str, **columns: Any) -> None:
+        """Overwrite columns of rows by hand."""
+        changes = ", ".join(f"{column} = ?" for column in columns)
+        await self.sql(f"update oban_jobs set {changes} where {which}", *columns.values())
 
     # Jobs
 

@@ -25,7 +25,7 @@ from psycopg.types.json import set_json_loads
 from staffa._bridge import at_once
 from staffa._job import AnyJob, Job, State
 from staffa.engine import Engine
-from staffa.engines._sql.engine import Row, Session, SqlEngine
+from staffa.engines._sql.engine import Row, Session, SqlEngine, objects
 from staffa.engines._sql.statements import migrations, quoted_name, statement
 from staffa.errors import (
     DatabaseError,
@@ -407,7 +407,7 @@ def _job(row: Row) -> AnyJob:
         queue=row[2],
         worker=row[3],
         args=row[4],
-        meta=row[5] or {},
+        meta=objects(row[5]),
         tags=row[6] or [],
         errors=row[7] or [],
         attempt=row[8],

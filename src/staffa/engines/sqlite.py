@@ -22,7 +22,7 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob, Job, State
 from staffa._lifecycle import instant
 from staffa.engine import Engine
-from staffa.engines._sql.engine import Row, Session, SqlEngine
+from staffa.engines._sql.engine import Row, Session, SqlEngine, lists, objects
 from staffa.engines._sql.statements import migrations, statement
 from staffa.errors import (
     ConfigError,
@@ -493,9 +493,9 @@ def _job(row: Row) -> AnyJob:
         queue=row[2],
         worker=row[3],
         args=_from_json(row[4]),
-        meta=_from_json(row[5]) or {},
-        tags=_from_json(row[6]) or [],
-        errors=_from_json(row[7]) or [],
+        meta=objects(_from_json(row[5])),
+        tags=lists(_from_json(row[6])),
+        errors=lists(_from_json(row[7])),
         attempt=row[8],
         max_attempts=row[9],
         priority=row[10],
@@ -505,20 +505,18 @@ def _job(row: Row) -> AnyJob:
         completed_at=_instant(row[14]),
         discarded_at=_instant(row[15]),
         cancelled_at=_instant(row[16]),
-        attempted_by=_from_json(row[17]) or [],
+        attempted_by=lists(_from_json(row[17])),
         take=row[18],
         unique_key=row[19],
     )
 
 
-def _from_json(text: str | None) -> Any:
-    """Read JSON; keep text that is none, so that one odd row stops nobody."""
-    if text is None:
-        return None
+def _from_json(value: Any) -> Any:
+    """Read JSON; keep what is none, so that one odd row stops nobody."""
     try:
-        return decode(text)
-    except msgspec.DecodeError:
-        return text
+        return decode(value)
+    except (msgspec.DecodeError, TypeError):
+        return value
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -527,7 +525,7 @@ def _instant(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -350,6 +350,16 @@ class SqlEngine:
         return [db.job(row) for row in await db.run("lock_jobs", ids=list(ids))]
 
 
+def objects(value: Any) -> dict[str, Any]:
+    """Read a column that holds an object, or something odd that somebody else wrote."""
+    return value if isinstance(value, dict) else {}
+
+
+def lists(value: Any) -> list[Any]:
+    """Read a column that holds a list, or something odd that somebody else wrote."""
+    return value if isinstance(value, list) else []
+
+
 def _is_plain(ack: Ack) -> bool:
     """Tell whether nothing but the state changed, so that the short way will do."""
     return (

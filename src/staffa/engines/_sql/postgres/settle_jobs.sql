@@ -4,8 +4,8 @@ update oban_jobs as job set
   attempt = given.attempt,
   max_attempts = given.max_attempts,
   errors = array(select jsonb_array_elements(given.errors)),
-  meta = coalesce(job.meta, '{}') || given.meta,
-  scheduled_at = given.scheduled_at at time zone 'UTC',
+  meta = case when jsonb_typeof(job.meta) = 'object' then job.meta else '{}' end || given.meta,
+  scheduled_at = coalesce(given.scheduled_at at time zone 'UTC', job.scheduled_at),
   completed_at = given.completed_at at time zone 'UTC',
   discarded_at = given.discarded_at at time zone 'UTC',
   cancelled_at = given.cancelled_at at time zone 'UTC'

@@ -4,7 +4,7 @@ update oban_jobs set state = 'completed', completed_at = :now
 where id in (select value from json_each(:ids))
   and +state = 'executing'
   and (id << 20) + take in (select value from json_each(:fences))
-  and json_extract(attempted_by, '$[1]') = :producer;
+  and case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer;
 
 select changes(), null, null, null, null, null, null, null, null, null, null, null,
   null, null, null, null, null, null, null, null, null;

@@ -4,6 +4,6 @@ select
   inserted_at, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key
 from oban_jobs
 where state = 'executing'
-  and json_extract(attempted_by, '$[1]') in (select id from staffa_producers where expired_at is not null)
+  and case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end in (select id from staffa_producers where expired_at is not null)
 order by id
 limit :limit

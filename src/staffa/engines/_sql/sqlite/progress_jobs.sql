@@ -1,5 +1,5 @@
 -- Own version: JSON is merged by a function, which text that is no JSON would stop.
-update oban_jobs set meta = json_set(case when json_valid(meta) then meta else '{}' end, '$.progress', json(given.progress))
+update oban_jobs set meta = json_set(case when json_valid(meta) and meta like '{%' then meta else '{}' end, '$.progress', json(given.progress))
 from (
   select
     json_extract(value, '$.id') as id,
@@ -10,4 +10,4 @@ from (
 where oban_jobs.id = given.id
   and +oban_jobs.state = 'executing'
   and oban_jobs.take = given.take
-  and json_extract(oban_jobs.attempted_by, '$[1]') = :producer
+  and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end = :producer

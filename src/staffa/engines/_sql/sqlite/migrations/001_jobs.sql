@@ -2,7 +2,8 @@
 -- Instants are text with six digits and Z, so that their order is the order of time.
 create table if not exists oban_jobs (
   id integer primary key autoincrement,
-  state text not null default 'available',
+  state text not null default 'available' check (state in
+    ('available', 'suspended', 'scheduled', 'executing', 'retryable', 'completed', 'discarded', 'cancelled')),
   queue text not null default 'default',
   worker text not null,
   args json not null default '{}',
