@@ -22,13 +22,17 @@ PROGRESS_SECONDS = 0.5
 LAST_WORD_SECONDS = 2.0
 
 
+Take = tuple[int | None, int]
+
+
 class Slot:
     """A place of the queue's limit: a job that runs, and perhaps a thread that outlives it."""
 
-    __slots__ = ("job", "running", "settled", "task")
+    __slots__ = ("job", "key", "running", "settled", "task")
 
     def __init__(self, job: AnyJob) -> None:
         self.job = job
+        self.key = _key(job)
         self.running = Running()
         self.settled = False
         self.task: asyncio.Task[None] | None = None
@@ -62,7 +66,7 @@ class Producer:
         self._node, self._engine, self._hands, self._telemetry = node, engine, hands, telemetry
         self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
-        self._slots: dict[int, Slot] = {}
+        self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
         self._stopping = self._expired = self._unsure = False
@@ -97,8 +101,9 @@ class Producer:
 
     def kill(self, job_id: object) -> None:
         """Stop a job that was cancelled, if it runs here."""
-        if isinstance(job_id, int) and (slot := self._slots.get(job_id)):
-            slot.stop(Stop.CANCELLED)
+        for slot in self._slots.values():
+            if slot.job.id == job_id:
+                slot.stop(Stop.CANCELLED)
 
     async def run(self) -> None:
         while not self._stopping:
@@ -158,7 +163,7 @@ class Producer:
             logger.warning("queue %s handed back %d jobs it never saw", self.queue, len(known.handed_back))
             self.wake()
         for job in known.lost:
-            if job.id is not None and (slot := self._slots.get(job.id)) and slot.job.take == job.take:
+            if slot := self._slots.get(_key(job)):
                 slot.stop(Stop.CANCELLED if job.state is State.CANCELLED else Stop.LOST)
 
     async def _tell_progress(self) -> None:
@@ -170,7 +175,7 @@ class Producer:
         if told:
             await self._engine.progress(self.info, told)
             for job, progress in told:
-                slot = self._slots.get(job.id or 0)
+                slot = self._slots.get(_key(job))
                 if slot is not None and slot.running.told is progress:
                     slot.running.told = None
 
@@ -210,7 +215,7 @@ class Producer:
     # Jobs
 
     def _start(self, job: AnyJob) -> None:
-        slot = self._slots[job.id or 0] = Slot(job)
+        slot = self._slots[_key(job)] = Slot(job)
         slot.task = asyncio.create_task(self._work(slot), name=f"staffa job {job.id}")
 
     async def _work(self, slot: Slot) -> None:
@@ -234,8 +239,8 @@ class Producer:
         if thread is not None and not thread.done():
             loop = asyncio.get_running_loop()
             thread.add_done_callback(lambda _: _call(loop, self._free, slot))
-        elif self._slots.get(slot.job.id or 0) is slot:
-            del self._slots[slot.job.id or 0]
+        else:
+            self._slots.pop(slot.key, None)
         self.wake()
 
     # The end
@@ -279,6 +284,11 @@ class Producer:
 
     def _new_info(self) -> ProducerInfo:
         return ProducerInfo(id=str(uuid4()), node=self._node, queue=self.queue, limit=self.limit)
+
+
+def _key(job: AnyJob) -> Take:
+    """Tell one taking of a job from the next: somebody may have put it back by hand while it runs."""
+    return job.id, job.take
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: object, *args: object) -> None:

@@ -22,7 +22,7 @@ from nodes import OtherNode, eventually, finished, quick
 
 from staffa import Error, Job, Lifeline, Staffa, State, Worker
 from staffa.errors import DatabaseUnavailable, InvalidArguments, InvalidJob
-from staffa.telemetry import JobBounced, JobStarted, PluginFailed
+from staffa.telemetry import ExchangeFailed, JobBounced, JobStarted, PluginFailed
 
 runs: Counter[str] = Counter()
 release = threading.Event()
@@ -178,17 +178,28 @@ def full_disk(url: str, staffa: Staffa) -> Any:
         admin.execute("drop trigger full_disk on oban_jobs")
 
 
+class Bulky(Worker, name="tests.Bulky", max_attempts=1):
+    """Ends with an error that needs room."""
+
+    async def perform(self, job: Job) -> object:
+        runs[job.args["name"]] += 1
+        await asyncio.sleep(0.3)
+        return Error("x" * 30_000)
+
+
 async def test_no_accepted_job_is_lost_by_a_full_disk(url: str) -> None:
     staffa = quick(url)
-    accepted = await staffa.ainsert_all([Nap.new(name="a", seconds=0.3), Nap.new(name="b", seconds=0.3)])
+    failed: list[ExchangeFailed] = []
+    staffa.telemetry.attach(lambda event: failed.append(event) if isinstance(event, ExchangeFailed) else None)
+    accepted = await staffa.ainsert_all([Bulky.new(name="a"), Bulky.new(name="b")])
     async with staffa:
         await started("a", "b")
         with full_disk(url, staffa):
             with pytest.raises(DatabaseUnavailable):
                 await staffa.ainsert_all([Quick.new(name="refused", text="x" * 5_000) for _ in range(50)])
-            await asyncio.sleep(0.6)  # the jobs end now, and their outcomes cannot be written
+            await eventually(lambda: failed, "the jobs end now, and their outcomes cannot be written")
         done = await finished(staffa, accepted)
-    assert {job.state for job in done} == {State.COMPLETED}
+    assert [(job.state, len(job.errors)) for job in done] == [(State.DISCARDED, 1)] * 2
     assert runs == Counter({"a": 1, "b": 1}), (
         "the refused jobs left nothing behind, the accepted ones ran once"
     )
@@ -242,50 +253,74 @@ async def test_no_accepted_job_is_lost_by_shutdown(url: str) -> None:
 # An effect is recorded once
 
 
-async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str) -> None:
-    lost, heir = quick(url), quick(url, queues={})
-    bounced: list[JobBounced] = []
-    lost.telemetry.attach(lambda event: bounced.append(event) if isinstance(event, JobBounced) else None)
-    async with lost:
-        job = await lost.ainsert(UntilReleased.new(name="slow"))
-        await started("slow")
-        await lost.acancel(job.id)
-        await lost.aretry(job.id)
-        await started("slow")
-        await eventually(lambda: runs["slow"] == 2, "the retried job was taken again beside its lost attempt")
-        release.set()
-        [done] = await finished(lost, [job])
-        assert (done.state, done.take, done.attempt) == (State.COMPLETED, 2, 2)
-    assert (await heir.aget(job.id)).state == State.COMPLETED
-    assert done.errors == []
-    lost.close()
-    heir.close()
+class TwoLives(Worker, name="tests.TwoLives", max_attempts=5):
+    """Each of its attempts goes on when the test says so; the first answers as the job's arguments say."""
+
+    async def perform(self, job: Job) -> object:
+        runs[f"take {job.take}"] += 1
+        await gates[job.take].wait()
+        return Error("from the lost attempt") if job.take == 1 and job.args["fails"] else "done"
 
 
-async def test_an_outcome_that_comes_after_a_rescue_changes_nothing(url: str) -> None:
-    first, second = quick(url), quick(url)
+gates: dict[int, asyncio.Event] = {}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["late success", "late failure"])
+async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str, fails: bool) -> None:
+    gates.update({1: asyncio.Event(), 2: asyncio.Event()})
+    staffa = quick(url, heartbeat=timedelta(seconds=30))  # so that it does not notice before it acks
+    bounced = bounces_of(staffa)
+    async with staffa:
+        job = await staffa.ainsert(TwoLives.new(fails=fails))
+        await started("take 1")
+        put_back_by_hand(url)
+        await started("take 2")
+        gates[1].set()
+        await eventually(lambda: bounced)
+        assert await is_state(staffa, job, State.EXECUTING), "the second attempt still holds it"
+        gates[2].set()
+        [done] = await finished(staffa, [job])
+    assert (done.state, done.take, done.errors) == (State.COMPLETED, 2, [])
+    staffa.close()
+
+
+def put_back_by_hand(url: str) -> None:
+    """Do what an operator does in a shell, whatever the worker thinks."""
+    sql = "update oban_jobs set state = 'available' where state = 'executing'"
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as shell:
+            shell.execute(sql)
+    else:
+        with psycopg.connect(url) as shell:
+            shell.execute(sql)
+
+
+def bounces_of(staffa: Staffa) -> list[int | None]:
     bounced: list[int | None] = []
-    first.telemetry.attach(
+    staffa.telemetry.attach(
         lambda event: bounced.append(event.job.id) if isinstance(event, JobBounced) else None
     )
+    return bounced
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["late success", "late failure"])
+async def test_an_outcome_that_comes_after_a_rescue_changes_nothing(url: str, fails: bool) -> None:
+    gates.update({1: asyncio.Event(), 2: asyncio.Event()})
+    first, second = quick(url, heartbeat=timedelta(seconds=30)), quick(url, plugins=[])
+    bounced = bounces_of(first)
     async with first:
-        job = await first.ainsert(Fail.new(name="x", text="from the lost attempt"))
-        await eventually(lambda: is_state(first, job, State.DISCARDED))
-    async with first:
-        job = await first.ainsert(UntilReleased.new(name="slow"))
-        await started("slow")
-        await first.engine.retire(
-            [producer.id for producer in await first.aproducers() if not producer.expired]
-        )
+        job = await first.ainsert(TwoLives.new(fails=fails))
+        await started("take 1")
+        await first.engine.retire([producer.id for producer in await first.aproducers()])
         await first.engine.rescue(10)
-        assert (await first.aget(job.id)).state in (State.AVAILABLE, State.EXECUTING)
         async with second:
-            await eventually(lambda: runs["slow"] == 2)
-            release.set()
+            await started("take 2")
+            gates[1].set()
+            await eventually(lambda: bounced)
+            assert await is_state(first, job, State.EXECUTING), "the heir still holds it"
+            gates[2].set()
             [done] = await finished(first, [job])
-        assert done.state == State.COMPLETED
-        assert done.meta == {"rescued": 1}
-        assert done.take == 2
+    assert (done.state, done.take, done.errors, done.meta) == (State.COMPLETED, 2, [], {"rescued": 1})
     first.close()
     second.close()
 

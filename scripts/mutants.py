@@ -1,0 +1,326 @@
+"""Take one safeguard away at a time and see the test of its promise fail.
+
+Run from the repository: `python scripts/mutants.py [PART OF A PROMISE]`. Each mutant lives in a copy of the
+tree; the exit status is 1 where a test passed without its safeguard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = "tests/reliability/test_promises.py"
+SQL = "src/staffa/engines/_sql"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A promise, the safeguard that keeps it, how to take that away, and the tests that must then fail."""
+
+    promise: str
+    safeguard: str
+    changes: tuple[tuple[str, str, str], ...]
+    tests: str
+
+
+MUTANTS = [
+    Mutant(
+        "No accepted job is lost by kill -9",
+        "Lifeline takes silent producers for dead",
+        (
+            (
+                "src/staffa/plugins/lifeline.py",
+                "expired = await engine.expire(self._still(now))",
+                "expired: list[str] = await engine.expire([])",
+            ),
+        ),
+        "lost_by_kill_9",
+    ),
+    Mutant(
+        "No accepted job is lost by a database restart (PostgreSQL)",
+        "the table of jobs is logged",
+        (
+            (
+                f"{SQL}/postgres/migrations/001_jobs.sql",
+                "create table if not exists oban_jobs",
+                "create unlogged table if not exists oban_jobs",
+            ),
+        ),
+        "database_restart and postgres",
+    ),
+    Mutant(
+        "No accepted job is lost by a database restart (SQLite)",
+        "a failing write is tried again",
+        (
+            (
+                "src/staffa/_producer.py",
+                "        except BaseException:\n            self._finished = finished + self._finished\n",
+                "        except BaseException:\n",
+            ),
+        ),
+        "end_during_an_outage and sqlite",
+    ),
+    Mutant(
+        "No accepted job is lost by a full disk",
+        "outcomes that could not be written are kept and handed in again",
+        (
+            (
+                "src/staffa/_producer.py",
+                "        except BaseException:\n            self._finished = finished + self._finished\n",
+                "        except BaseException:\n",
+            ),
+        ),
+        "full_disk",
+    ),
+    Mutant(
+        "No accepted job is lost by a lost connection (PostgreSQL)",
+        "connections of the pool are looked at before they are used",
+        (("src/staffa/engines/postgres.py", "return bool(poll.poll(0))", "return False"),),
+        "lost_connection and postgres",
+    ),
+    Mutant(
+        "No accepted job is lost by a lost connection (SQLite)",
+        "a broken connection is opened again",
+        (
+            (
+                "src/staffa/engines/sqlite.py",
+                "if not self._serve(db, group) and",
+                "if self._serve(db, group) is None and",
+            ),
+        ),
+        "lost_connection and sqlite",
+    ),
+    Mutant(
+        "No accepted job is lost by shutdown; what was cut off is put back with its attempt returned",
+        "attempts are stopped and handed back after the grace period",
+        (("src/staffa/_producer.py", "            slot.stop(Stop.SHUTDOWN)", "            pass"),),
+        "lost_by_shutdown or puts_back",
+    ),
+    Mutant(
+        "A job's effect is recorded once: late acks bounce",
+        "the short way of acks is fenced by take",
+        (
+            (f"{SQL}/postgres/exchange_jobs.sql", "and (id << 20) + take = any(:fences::bigint[])", ""),
+            (
+                f"{SQL}/sqlite/exchange_jobs.sql",
+                "and (id << 20) + take in (select value from json_each(:fences))",
+                "",
+            ),
+        ),
+        "late_acks_bounce and success",
+    ),
+    Mutant(
+        "A job's effect is recorded once: late acks bounce (failures)",
+        "other outcomes are fenced by take",
+        (
+            (f"{SQL}/postgres/settle_jobs.sql", "and job.take = given.take", ""),
+            (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
+        ),
+        "late_acks_bounce and failure",
+    ),
+    Mutant(
+        "A job's effect is recorded once: an outcome after a rescue changes nothing",
+        "acks are fenced by take and producer",
+        (
+            (f"{SQL}/postgres/exchange_jobs.sql", "and (id << 20) + take = any(:fences::bigint[])", ""),
+            (f"{SQL}/postgres/exchange_jobs.sql", "and attempted_by[2] = :producer", ""),
+            (f"{SQL}/postgres/settle_jobs.sql", "and job.take = given.take", ""),
+            (
+                f"{SQL}/postgres/settle_jobs.sql",
+                "and job.attempted_by[2] is not distinct from given.producer",
+                "",
+            ),
+            (
+                f"{SQL}/sqlite/exchange_jobs.sql",
+                "and (id << 20) + take in (select value from json_each(:fences))",
+                "",
+            ),
+            (
+                f"{SQL}/sqlite/exchange_jobs.sql",
+                "and case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer",
+                "",
+            ),
+            (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
+            (
+                f"{SQL}/sqlite/settle_jobs.sql",
+                "and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end is given.producer",
+                "",
+            ),
+        ),
+        "after_a_rescue",
+    ),
+    Mutant(
+        "A failing ack of one job never blocks another",
+        "refused outcomes are written one by one with clean text",
+        (
+            (
+                "src/staffa/engines/_sql/engine.py",
+                "        except UNSTORABLE:\n            settled: set",
+                "        except ZeroDivisionError:\n            settled: set",
+            ),
+        ),
+        "failing_ack",
+    ),
+    Mutant(
+        "A malformed notification never stops the machine",
+        "payloads that cannot be read are ignored",
+        (
+            (
+                "src/staffa/notifiers/postgres.py",
+                "with suppress(ValueError, ",
+                "with suppress(ZeroDivisionError, ",
+            ),
+            (
+                "src/staffa/notifiers/postgres.py",
+                "except (psycopg.Error, OSError) as error:",
+                "except psycopg.Error as error:",
+            ),
+            ("src/staffa/instance.py", "await asyncio.sleep(RESTART_SECONDS)", "await asyncio.sleep(3600)"),
+        ),
+        "malformed_notification and postgres",
+    ),
+    Mutant(
+        "A listener's bug never stops the machine",
+        "errors of listeners are logged",
+        (("src/staffa/telemetry.py", "except Exception:", "except ZeroDivisionError:"),),
+        "malformed_notification",
+    ),
+    Mutant(
+        "A plugin's error never stops the machine",
+        "errors of plugins are logged, and it ticks again",
+        (
+            ("src/staffa/_repeat.py", "except Exception as error:", "except ZeroDivisionError as error:"),
+            ("src/staffa/instance.py", "await asyncio.sleep(RESTART_SECONDS)", "await asyncio.sleep(3600)"),
+        ),
+        "malformed_notification",
+    ),
+    Mutant(
+        "The database may go away: nothing runs twice for it (long jobs, an outage, a long write lock)",
+        "silence counts only while the judge itself reached the database",
+        (("src/staffa/plugins/lifeline.py", "            self._since.clear()", "            pass"),),
+        "longer_than_an_outage or long_write_lock",
+    ),
+    Mutant(
+        "The database may go away: workers resume by themselves",
+        "a queue waits for the database and tries again",
+        (
+            (
+                "src/staffa/_producer.py",
+                "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n            await self._wait_for_database(error)",
+                "        except ZeroDivisionError as error:\n            await self._wait_for_database(error)",
+            ),
+            ("src/staffa/instance.py", "await asyncio.sleep(RESTART_SECONDS)", "await asyncio.sleep(3600)"),
+        ),
+        "end_during_an_outage",
+    ),
+    Mutant(
+        "A blocked event loop makes nobody look dead",
+        "the heart beats in a thread of its own",
+        (
+            (
+                "src/staffa/_heart.py",
+                "            if producers:\n",
+                "            if producers and time.monotonic() - self._answered < 3 * self._interval:\n",
+            ),
+        ),
+        "blocks_its_event_loop",
+    ),
+    Mutant(
+        "A process that was taken for dead goes on under a new id",
+        "a producer hears that it expired",
+        (("src/staffa/_producer.py", "            self._expired = True\n", "            pass\n"),),
+        "own_funeral",
+    ),
+    Mutant(
+        "Shutdown waits the grace period",
+        "running jobs are waited for",
+        (
+            (
+                "src/staffa/_producer.py",
+                "while not self.idle and time.monotonic() < deadline:",
+                "while False:",
+            ),
+        ),
+        "waits_the_grace_period",
+    ),
+    Mutant(
+        "Threads that cannot be stopped are left to Lifeline",
+        "Lifeline rescues what a stopped producer left",
+        (
+            (
+                "src/staffa/plugins/lifeline.py",
+                "rescued = await engine.rescue(self.limit)",
+                "rescued = await engine.rescue(0)",
+            ),
+        ),
+        "left_to_lifeline",
+    ),
+    Mutant(
+        "Bad input gets an error and nothing is written",
+        "jobs are admitted before anything is written",
+        (
+            (
+                "src/staffa/instance.py",
+                "admissible = [admitted(job) for job in jobs]",
+                "admissible = list(jobs)",
+            ),
+        ),
+        "bad_input",
+    ),
+]
+
+
+def survives(mutant: Mutant) -> bool:
+    """Run a mutant's tests in a copy of the tree; tell whether any of them passed."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("src", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for name, old, new in mutant.changes:
+            path = copy / name
+            text = path.read_text()
+            if old not in text:
+                raise SystemExit(f"{mutant.promise}: {name} no longer holds {old!r}")
+            path.write_text(text.replace(old, new))
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--no-header",
+                "--tb=no",
+                TESTS,
+                "-k",
+                mutant.tests,
+            ],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        last = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-300:]
+        print(
+            f"{'SURVIVED' if ' passed' in last else 'killed  '} {mutant.promise} | without: {mutant.safeguard} | {last}",
+            flush=True,
+        )
+        return " passed" in last
+
+
+def main() -> int:
+    wanted = sys.argv[1].lower() if len(sys.argv) > 1 else ""
+    return int(any([survives(mutant) for mutant in MUTANTS if wanted in mutant.promise.lower()]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
