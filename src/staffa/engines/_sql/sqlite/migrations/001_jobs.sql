@@ -19,10 +19,12 @@ create table if not exists oban_jobs (
   attempted_by json not null default '[]',
   cancelled_at text,
   completed_at text,
-  discarded_at text,
-  take integer not null default 0,
-  unique_key text
+  discarded_at text
 );
+
+-- Ours: how often a job was taken, which fences late writes, and the key that makes it unique.
+alter table oban_jobs add column take integer not null default 0;
+alter table oban_jobs add column unique_key text;
 
 create index if not exists staffa_jobs_available_index
   on oban_jobs (queue, priority, scheduled_at, id) where state = 'available';
