@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from staffa._arguments import json_object
 from staffa._job import AnyJob, State, replace
 from staffa.errors import InvalidJob
 
 LONGEST_NAME = 127
+LONGEST_DELAY = timedelta(days=365_000)
 PRIORITIES = range(10)
 INSERTABLE = frozenset({State.AVAILABLE, State.SCHEDULED, State.SUSPENDED})
 
@@ -26,8 +29,8 @@ def admitted(job: AnyJob) -> AnyJob:
         raise InvalidJob(f"a new job cannot be {job.state}")
     if job.schedule_in is not None and job.scheduled_at is not None:
         raise InvalidJob("give schedule_in or scheduled_at, not both")
-    if job.schedule_in is not None and not isinstance(job.schedule_in, timedelta):
-        raise InvalidJob(f"schedule_in must be a timedelta, not {job.schedule_in!r}")
+    if job.schedule_in is not None:
+        _check_delay(job.schedule_in)
     return replace(
         job,
         args=json_object(job.args),
@@ -37,8 +40,8 @@ def admitted(job: AnyJob) -> AnyJob:
     )
 
 
-def _check_name(option: str, name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
+def _check_name(option: str, name: Any) -> None:
+    if not _is_text(name) or not 0 < len(name) <= LONGEST_NAME:
         raise InvalidJob(f"{option} must be text of 1 to {LONGEST_NAME} characters, not {name!r}")
 
 
@@ -49,9 +52,21 @@ def _check_whole(option: str, number: object, allowed: range) -> None:
         )
 
 
+def _check_delay(delay: object) -> None:
+    if not isinstance(delay, timedelta):
+        raise InvalidJob(f"schedule_in must be a timedelta, not {delay!r}")
+    if abs(delay) > LONGEST_DELAY:
+        raise InvalidJob(f"schedule_in must be less than a thousand years, not {delay}")
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether a value is text that databases can hold: no NUL, no lone surrogates."""
+    return isinstance(value, str) and "\0" not in value and not re.search("[\ud800-\udfff]", value)
+
+
 def _tags(tags: Sequence[str]) -> list[str]:
     """Trim, lower and de-duplicate tags, as Oban does."""
-    if isinstance(tags, str) or not all(isinstance(tag, str) and "\0" not in tag for tag in tags):
+    if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(map(_is_text, tags)):
         raise InvalidJob(f"tags must be a list of texts, not {tags!r}")
     return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
 
@@ -61,4 +76,7 @@ def _utc(moment: datetime | None) -> datetime | None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidJob(f"scheduled_at must be a datetime with a time zone, not {moment!r}")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidJob(f"scheduled_at is beyond what a date can hold in UTC: {moment!r}") from error

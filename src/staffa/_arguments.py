@@ -49,7 +49,7 @@ class Typed:
         self._type = type_
 
     def store(self, given: object) -> dict[str, Any]:
-        return json_object(msgspec.to_builtins(self._convert(given)))
+        return json_object(msgspec.to_builtins(self._convert(_in_json(given, "args"))))
 
     def load(self, stored: dict[str, Any]) -> Any:
         return self._convert(stored)
@@ -111,14 +111,16 @@ class Parameters:
         if self._open:
             return json_object(named)
         checked = _converted(named, self._struct)
-        return json_object({key: msgspec.to_builtins(getattr(checked, key)) for key in named})
+        return json_object({key: _in_json(getattr(checked, key), f"args[{key!r}]") for key in named})
 
     def load(self, stored: dict[str, Any]) -> dict[str, Any]:
         given = _mapping(stored)
         if self._open:
             return self.bind(**given)
         if unknown := given.keys() - self._signature.parameters.keys():
-            raise InvalidArguments(f"{self._function.__qualname__} takes no argument {', '.join(sorted(unknown))}")
+            raise InvalidArguments(
+                f"{self._function.__qualname__} takes no argument {', '.join(sorted(unknown))}"
+            )
         checked = _converted(given, self._struct)
         return {key: getattr(checked, key) for key in given}
 
@@ -217,6 +219,14 @@ def _converted(given: object, type_: type[T]) -> T:
         return msgspec.convert(given, type_)
     except msgspec.ValidationError as error:
         raise InvalidArguments(f"args do not fit {type_.__name__}: {error}") from error
+
+
+def _in_json(value: object, path: str) -> object:
+    """Write a value of a type that msgspec knows as JSON does; instances are not trusted to fit their type."""
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError as error:
+        raise InvalidArguments(f"{path} holds what JSON cannot: {error}") from error
 
 
 def _refuse_unknown(given: object, known: set[str], type_: type[Any]) -> None:

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from typing_extensions import Unpack
 from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._job import AnyJob, Job
-from staffa.errors import InvalidWorker, NoInstance, UnknownWorker
+from staffa.errors import InvalidJob, InvalidWorker, NoInstance, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,12 +125,15 @@ class Worker:
             "queue": queue,
             "max_attempts": max_attempts,
             "priority": priority,
-            "tags": None if tags is None else tuple(tags),
+            "tags": None if tags is None else _several(f"{cls.__qualname__}: tags", tags, InvalidWorker),
             "timeout": timeout,
             "args": args,
         }
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        changes |= {"name": name or _stored_name(cls), "aliases": tuple(aliases)}
+        changes |= {
+            "name": name or _stored_name(cls),
+            "aliases": _several(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
+        }
         cls.options = with_changes(cls.options, **changes)
         if args is not None:
             cls.shape = shape_of(args)
@@ -194,7 +197,7 @@ class Using(Generic[P]):
             "priority": defaults.priority,
             **{key: value for key, value in self._options.items() if key not in ("connection", "instance")},
         }
-        chosen["tags"] = [*defaults.tags, *self._options.get("tags", ())]
+        chosen["tags"] = [*defaults.tags, *_several("tags", self._options.get("tags", ()), InvalidJob)]
         stored = self._worker.shape.store(self._bind(*args, **kwargs))
         return Job(worker=defaults.name, args=stored, **chosen)
 
@@ -375,16 +378,17 @@ def _main_module(worker: type[Worker]) -> str:
 
 def _check(worker: type[Worker]) -> None:
     options, label = worker.options, worker.__qualname__
-    for name in (options.name, *options.aliases, options.queue):
+    aliases = (("aliases", alias) for alias in options.aliases)
+    for option, name in (("name", options.name), ("queue", options.queue), *aliases):
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
             raise InvalidWorker(
-                f"{label}: names have 1 to {LONGEST_NAME} characters, not {name!r}; give name="
+                f"{label}: {option} must be text of 1 to {LONGEST_NAME} characters, not {name!r}; give {option}="
             )
-    if not isinstance(options.max_attempts, int) or options.max_attempts < 1:
+    if type(options.max_attempts) is not int or options.max_attempts < 1:
         raise InvalidWorker(
             f"{label}: max_attempts must be a whole number above 0, not {options.max_attempts!r}"
         )
-    if not isinstance(options.priority, int) or not 0 <= options.priority <= 9:  # noqa: PLR2004 - Oban's priorities
+    if type(options.priority) is not int or not 0 <= options.priority <= 9:  # noqa: PLR2004 - Oban's priorities
         raise InvalidWorker(f"{label}: priority must be a whole number from 0 to 9, not {options.priority!r}")
     if options.timeout is not None and (
         not isinstance(options.timeout, timedelta) or options.timeout <= timedelta(0)
@@ -396,6 +400,13 @@ def _check(worker: type[Worker]) -> None:
                 raise InvalidWorker(f"{label}: {hook} is async but perform is not; make both alike")
     if inspect.iscoroutinefunction(worker.backoff):
         raise InvalidWorker(f"{label}: backoff must be a plain function")
+
+
+def _several(option: str, given: object, error: type[InvalidWorker | InvalidJob]) -> tuple[Any, ...]:
+    """Read an option that takes several texts; a single text would become its letters."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise error(f"{option} must be a list of texts, not {given!r}")
+    return tuple(given)
 
 
 def is_async(worker: type[Worker]) -> bool:
