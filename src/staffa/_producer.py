@@ -115,11 +115,11 @@ class Producer:
 
     async def _turn(self) -> None:
         try:
+            if self._expired:
+                await self._begin_again()
             if not self.registered:
                 await self._engine.register([self.info])
                 self.registered = True
-            if self._expired:
-                await self._begin_again()
             await self._exchange(0 if self._stopping else self.limit - len(self._slots))
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
@@ -191,8 +191,7 @@ class Producer:
         with suppress(Exception):
             await self._engine.exchange(self.info, finished, 0)
         self.info = self._new_info()
-        self._expired = False
-        await self._engine.register([self.info])
+        self.registered = self._expired = False
 
     async def _wait_for_database(self, error: Exception) -> None:
         self._failures += 1
