@@ -1,0 +1,191 @@
+"""Statements stay on their indexes, whatever the table holds and whatever the statistics say.
+
+A sequential scan of the jobs, or of a history that nobody asked for, is the slowness that shows only in production.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import msgspec
+import psycopg
+import pytest
+
+from staffa import Staffa
+from staffa.engines.postgres import _sql
+from staffa.engines.sqlite import _statements
+
+NOW = "2030-01-01T00:00:00.000000Z"
+FILL_POSTGRES = """
+    insert into staffa_producers (id, node, queue, capacity) values ('p', 'n', 'default', 10), ('dead', 'n', 'default', 10);
+    update staffa_producers set expired_at = now() where id = 'dead';
+    insert into oban_jobs (worker, state, completed_at)
+      select 'w', 'completed', now() - i * interval '1 second' from generate_series(1, 200000) as i;
+    insert into oban_jobs (worker, state) select 'w', 'available' from generate_series(1, 50000) as i;
+    insert into oban_jobs (worker, state, scheduled_at)
+      select 'w', 'scheduled', now() + i * interval '1 second' from generate_series(-500, 500) as i;
+    insert into oban_jobs (worker, state, attempt, take, attempted_by)
+      select 'w', 'executing', 1, 1, array['n', case i % 2 when 0 then 'dead' else 'p' end]
+      from generate_series(1, 500) as i
+"""
+FILL_SQLITE = """
+    with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000)
+    insert into oban_jobs (worker, state, completed_at) select 'w', 'completed', '2020-01-01T00:00:00.000000Z' from n;
+    with recursive n (i) as (select 1 union all select i + 1 from n where i < 5000)
+    insert into oban_jobs (worker) select 'w' from n;
+"""
+ALL_DONE = "update oban_jobs set state = 'completed', completed_at = scheduled_at where state = 'available'"
+
+
+def _settled(id: int) -> dict[str, object]:
+    row = dict.fromkeys(("scheduled_at", "completed_at", "discarded_at", "cancelled_at"))
+    return {
+        **row,
+        "id": id,
+        "take": 1,
+        "was": "executing",
+        "producer": "p",
+        "state": "retryable",
+        "attempt": 1,
+        "max_attempts": 20,
+        "errors": [],
+        "meta": {},
+        "replaced": {},
+    }
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
+    """Give each statement what the engine gives it."""
+    ages = {"completed": 86_400.0, "cancelled": 86_400.0, "discarded": None}
+    anything: dict[str, object] = {"states": [], "queues": [], "workers": []}
+    fences = [(id << 20) + 1 for id in ids]
+    return {
+        "exchange_jobs": {
+            "ids": ids,
+            "fences": fences,
+            "producer": "p",
+            "node": "n",
+            "queue": "default",
+            "demand": len(ids),
+        },
+        "settle_jobs": {"settled": _json([_settled(id) for id in ids]), "ids": ids},
+        "progress_jobs": {
+            "told": _json([{"id": id, "take": 1, "progress": {}} for id in ids]),
+            "ids": ids,
+            "producer": "p",
+        },
+        "stage_jobs": {"limit": 5_000},
+        "orphaned_jobs": {"limit": 1_000},
+        "hand_back_jobs": {"producer": "p", "fences": fences},
+        "held_jobs": {"ids": ids},
+        "prune_jobs": {"limit": 10_000, **ages},
+        "delete_jobs": {"ids": ids},
+        "lock_jobs": {"ids": ids},
+        "forget_producers": {},
+        "list_jobs": {"ids": ids[:1], **anything, "before": None, "limit": 50},
+    }
+
+
+# PostgreSQL
+
+
+@pytest.fixture
+def postgres_plans(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """A database whose statistics change only when told."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("alter table oban_jobs set (autovacuum_enabled = false)")
+        connection.execute("analyze oban_jobs")
+        connection.execute(FILL_POSTGRES.encode())
+        yield connection
+
+
+def _postgres_plans(connection: psycopg.Connection, batch: int) -> dict[str, str]:
+    found = connection.execute("select id from oban_jobs where state = 'executing' limit %s", [batch])
+    return {
+        name: "\n".join(
+            row[0]
+            for row in connection.execute(b"explain (costs off) " + _sql(name, "public"), {"now": None, **params})
+        )
+        for name, params in _calls([id for (id,) in found]).items()
+    }
+
+
+def _refuse_scans(plans: dict[str, str]) -> None:
+    scans = {name: plan for name, plan in plans.items() if "Seq Scan on oban_jobs" in plan}
+    assert scans == {}
+    exchange = plans["exchange_jobs"]
+    assert "Index Scan using staffa_jobs_available_index" in exchange
+    assert "Join" not in exchange
+    assert exchange.count("oban_jobs_pkey") >= 3
+    assert "staffa_jobs_due_index" in plans["stage_jobs"]
+    assert "staffa_jobs_executing_index" in plans["orphaned_jobs"]
+    assert "staffa_jobs_executing_index" in plans["hand_back_jobs"]
+    assert "staffa_jobs_completed_index" in plans["prune_jobs"]
+    assert "Index Cond: (id = ANY" in plans["list_jobs"]
+
+
+def test_no_statement_scans_the_jobs_of_postgres_with_stale_or_fresh_statistics(
+    postgres_plans: psycopg.Connection,
+):
+    for change in ("select 'statistics of an empty table'", "analyze oban_jobs", ALL_DONE, "analyze oban_jobs"):
+        postgres_plans.execute(change)
+        for batch in (10, 500):
+            _refuse_scans(_postgres_plans(postgres_plans, batch))
+
+
+# SQLite
+
+
+@pytest.fixture
+def sqlite_plans(sqlite_url: str) -> Iterator[sqlite3.Connection]:
+    instance = Staffa(sqlite_url, run_queues=False)
+    instance.migrate()
+    instance.close()
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        connection.executescript(FILL_SQLITE)
+        yield connection
+
+
+def _sqlite_plans(connection: sqlite3.Connection) -> dict[str, str]:
+    return {
+        name: "\n".join(
+            row[3]
+            for sql in _statements(name)
+            for row in connection.execute(
+                f"explain query plan {sql}",
+                {key: _json(value) if isinstance(value, list) else value for key, value in params.items()}
+                | {"now": NOW},
+            )
+        )
+        for name, params in _calls([1, 2]).items()
+    }
+
+
+@pytest.mark.parametrize("statistics", ["none", "fresh", "all done"])
+def test_no_statement_scans_the_jobs_of_sqlite(sqlite_plans: sqlite3.Connection, statistics: str):
+    if statistics == "all done":
+        sqlite_plans.execute(ALL_DONE)
+    if statistics != "none":
+        sqlite_plans.execute("analyze")
+    plans = _sqlite_plans(sqlite_plans)
+
+    whole = {
+        name: plan
+        for name, plan in plans.items()
+        for line in plan.splitlines()
+        if line.startswith("SCAN oban_jobs") and "staffa_jobs_executing_index" not in line
+    }
+    assert whole == {}
+    for name in ("exchange_jobs", "settle_jobs", "progress_jobs", "held_jobs", "delete_jobs", "lock_jobs", "list_jobs"):
+        assert "SEARCH oban_jobs USING INTEGER PRIMARY KEY" in plans[name]
+    assert "SEARCH oban_jobs USING INDEX staffa_jobs_available_index (queue=?)" in plans["exchange_jobs"]
+    assert "SEARCH oban_jobs USING INDEX staffa_jobs_due_index (scheduled_at<?)" in plans["stage_jobs"]
+    assert "USING INDEX staffa_jobs_executing_index" in plans["orphaned_jobs"]
+    assert "USING INDEX staffa_jobs_executing_index" in plans["hand_back_jobs"]
+    for state in ("completed", "cancelled", "discarded"):
+        assert f"SEARCH oban_jobs USING INDEX staffa_jobs_{state}_index ({state}_at<?)" in plans["prune_jobs"]
+    assert "TEMP B-TREE" not in plans["exchange_jobs"] + plans["stage_jobs"] + plans["list_jobs"]
