@@ -8,6 +8,7 @@ import binascii
 import gzip
 import json
 import logging
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -62,7 +63,7 @@ class PostgresNotifier:
 
 def decoded(text: str) -> Payload | None:
     """Read a payload in any of Oban's three forms: JSON, `Z:` and gzip in base64, gzip in base64. None: neither."""
-    with suppress(ValueError, binascii.Error, OSError, EOFError, RecursionError):
+    with suppress(ValueError, binascii.Error, OSError, EOFError, zlib.error, RecursionError):
         if text.startswith(("Z:", "H4sI")):
             text = gzip.decompress(base64.b64decode(text.removeprefix("Z:"))).decode()
         payload = json.loads(text)

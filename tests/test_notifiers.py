@@ -1,0 +1,270 @@
+"""A hint reaches everyone who listens, and nothing that is said deafens anybody."""
+
+import asyncio
+import base64
+import gzip
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from nodes import eventually
+
+from staffa import Job, Staffa, State
+from staffa.notifier import INSERT, SIGNAL
+from staffa.notifiers.local import LocalNotifier
+from staffa.notifiers.postgres import decoded
+
+Heard = list[tuple[str, dict[str, Any]]]
+INSERTER = """
+import sys
+from staffa import Job, Staffa, State
+instance = Staffa(sys.argv[1], run_queues=False)
+for line in sys.stdin:
+    instance.insert(Job(worker="w", queue=line.strip()))
+    print("stored", flush=True)
+"""
+
+
+@asynccontextmanager
+async def listening(staffa: Staffa) -> AsyncIterator[Heard]:
+    """Listen to what is told on an instance's database, from the moment that one can hear."""
+    heard: Heard = []
+    await staffa._database.open()
+    task = asyncio.create_task(
+        staffa._database.notifier().run(lambda channel, payload: heard.append((channel, dict(payload))))
+    )
+    try:
+        await eventually(lambda: heard or not _is_postgres(staffa))  # PostgreSQL's says when it listens
+        await asyncio.sleep(0)
+        heard.clear()
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await staffa._database.close()
+
+
+def _is_postgres(staffa: Staffa) -> bool:
+    return type(staffa._database).__name__ == "PostgresDatabase"
+
+
+async def heard_of(heard: Heard, queue: str, within: float = 10) -> None:
+    """Wait until something was heard that means this queue."""
+    await eventually(lambda: any(each == (INSERT, {"queue": queue}) or each == (INSERT, {}) for each in heard), within=within)
+
+
+def notify(url: str, payload: str, channel: str = "public.oban_insert") -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select pg_notify(%s, %s)", [channel, payload])
+
+
+# On both databases
+
+
+async def test_an_insert_is_heard_by_another_instance(make: Callable[..., Staffa]):
+    one, other = make(run_queues=False), make(run_queues=False)
+    await one.ainsert(Job(worker="w", queue="before"))
+    async with listening(other) as heard:
+        await one.ainsert(Job(worker="w", queue="mail"))
+        await heard_of(heard, "mail")
+
+
+async def test_an_insert_of_another_process_is_heard(make: Callable[..., Staffa], url: str):
+    here = make(run_queues=False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INSERTER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write("first\n")
+        process.stdin.flush()
+        assert await asyncio.to_thread(process.stdout.readline) == "stored\n"
+        async with listening(here) as heard:
+            for queue in ("second", "third"):
+                await asyncio.sleep(0.05)  # SQLite looks every 10 ms; what it saw before does not count
+                heard.clear()
+                process.stdin.write(f"{queue}\n")
+                process.stdin.flush()
+                await heard_of(heard, queue)
+        process.stdin.close()
+
+
+async def test_what_an_instance_tells_it_hears_itself(make: Callable[..., Staffa]):
+    staffa = make(run_queues=False)
+    async with listening(staffa) as heard:
+        await staffa.engine.tell(SIGNAL, [{"action": "pkill", "job_id": 1}, {"action": "ü"}])
+        await eventually(lambda: len([each for each in heard if each[0] == SIGNAL]) == 2)
+        assert [payload for channel, payload in heard if channel == SIGNAL] == [
+            {"action": "pkill", "job_id": 1},
+            {"action": "ü"},
+        ]
+
+
+async def test_a_rolled_back_insert_wakes_nobody_and_a_committed_one_does(postgres_url: str):
+    staffa = Staffa(postgres_url, run_queues=False)
+    async with listening(staffa) as heard, await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        await staffa.ainsert(Job(worker="w", queue="undone"), connection=connection)
+        await connection.rollback()
+        await staffa.ainsert(Job(worker="w", queue="done"), connection=connection)
+        await connection.commit()
+        await heard_of(heard, "done")
+        assert heard == [(INSERT, {"queue": "done"})]
+    staffa.close()
+
+
+async def test_jobs_for_later_wake_nobody(postgres_url: str):
+    staffa = Staffa(postgres_url, run_queues=False)
+    async with listening(staffa) as heard:
+        later = Job(worker="w", queue="later", state=State.SUSPENDED)
+        await staffa.engine.insert([later, Job(worker="w", queue="now")])
+        await heard_of(heard, "now")
+        assert heard == [(INSERT, {"queue": "now"})]
+    staffa.close()
+
+
+# In one process
+
+
+async def test_local_listeners_hear_on_their_own_loop_and_until_they_stop():
+    notifier, heard, loops = LocalNotifier(), [], []
+
+    def hear(channel: str, payload: Any) -> None:
+        heard.append((channel, payload))
+        loops.append(asyncio.get_running_loop())
+
+    task = asyncio.create_task(notifier.run(hear))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(notifier.tell, INSERT, [{"queue": "a"}])
+    await eventually(lambda: heard == [(INSERT, {"queue": "a"})])
+    assert loops == [asyncio.get_running_loop()]
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    notifier.tell(INSERT, [{"queue": "b"}])
+    notifier.changed()
+    await asyncio.sleep(0)
+    assert len(heard) == 1
+
+
+async def test_a_change_that_nobody_explains_may_mean_any_queue():
+    notifier, heard = LocalNotifier(), []
+    task = asyncio.create_task(notifier.run(lambda channel, payload: heard.append((channel, payload))))
+    await asyncio.sleep(0)
+    notifier.changed()
+    await eventually(lambda: heard == [(INSERT, {})])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# Obans' three ways of writing a payload
+
+
+def packed(payload: object) -> str:
+    return base64.b64encode(gzip.compress(json.dumps(payload).encode())).decode()
+
+
+@pytest.mark.parametrize(
+    "text", [json.dumps({"queue": "ü"}), packed({"queue": "ü"}), "Z:" + packed({"queue": "ü"})], ids=["JSON", "gzip", "Z"]
+)
+def test_each_of_obans_forms_is_read(text: str):
+    assert decoded(text) == {"queue": "ü"}
+
+
+CORRUPT = base64.b64encode(gzip.compress(b'{"queue": "a"}')[:10] + b"\x07garbage" * 4).decode()
+CHECKSUM = base64.b64encode(gzip.compress(b'{"queue": "a"}')[:-8] + b"\0" * 8).decode()
+MALFORMED = [
+    "",
+    "no JSON",
+    "[1, 2]",
+    "null",
+    "7",
+    '"text"',
+    "{",
+    "[" * 7_000,
+    "H4sI",
+    "H4sIAAAA",
+    "Z:",
+    "Z:no base64",
+    "Z:\N{SNOWMAN}",
+    "Z:e30=",
+    packed([1]),
+    "Z:" + packed("text"),
+    CORRUPT,
+    "Z:" + CORRUPT,
+    CHECKSUM,
+    base64.b64encode(gzip.compress(b"\xff")).decode(),
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
+def test_what_is_no_payload_is_none(text: str):
+    assert decoded(text) is None
+
+
+# On PostgreSQL
+
+
+async def test_malformed_payloads_deafen_nobody(postgres_url: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING, "staffa")
+    staffa = Staffa(postgres_url, run_queues=False)
+    async with listening(staffa) as heard:
+        for text in MALFORMED:
+            await asyncio.to_thread(notify, postgres_url, text)
+        await asyncio.to_thread(notify, postgres_url, "Z:" + packed({"queue": "after"}))
+        await heard_of(heard, "after")
+        assert heard == [(INSERT, {"queue": "after"})]
+    staffa.close()
+    assert sum("malformed notification" in record.message for record in caplog.records) == len(MALFORMED)
+    assert not [record for record in caplog.records if "trying again" in record.message]
+
+
+async def test_payloads_are_written_as_plain_json_on_obans_channels(postgres_url: str):
+    staffa = Staffa(postgres_url, run_queues=False)
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as elixir:
+        await elixir.execute('listen "public.oban_insert"')
+        await elixir.execute('listen "public.oban_signal"')
+        await staffa.ainsert(Job(worker="w", queue='ü"'))
+        await staffa.engine.tell(SIGNAL, [{"action": "pkill", "job_id": 7}])
+        told = [each async for each in elixir.notifies(timeout=10, stop_after=2)]
+    assert [(each.channel, json.loads(each.payload)) for each in told] == [
+        ("public.oban_insert", {"queue": 'ü"'}),
+        ("public.oban_signal", {"action": "pkill", "job_id": 7}),
+    ]
+    staffa.close()
+
+
+async def test_schemas_do_not_hear_each_other(postgres_url: str):
+    odd = 'odd "schema"'
+    one, other = (Staffa(postgres_url, run_queues=False, schema=name) for name in ("public", odd))
+    await other.amigrate()
+    async with listening(one) as heard, listening(other) as heard_elsewhere:
+        await one.ainsert(Job(worker="w", queue="here"))
+        await other.ainsert(Job(worker="w", queue="there"))
+        await heard_of(heard, "here")
+        await heard_of(heard_elsewhere, "there")
+        assert (heard, heard_elsewhere) == ([(INSERT, {"queue": "here"})], [(INSERT, {"queue": "there"})])
+    one.close()
+    other.close()
+
+
+async def test_a_lost_connection_is_opened_again_and_what_was_missed_is_asked_for(postgres_url: str):
+    staffa = Staffa(postgres_url, run_queues=False)
+    async with listening(staffa) as heard:
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            killed = admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and query like 'listen%'"
+            ).fetchall()
+        assert killed == [(True,)]
+        await eventually(lambda: (INSERT, {}) in heard, within=30)
+        heard.clear()
+        await asyncio.to_thread(notify, postgres_url, '{"queue": "after"}')
+        await heard_of(heard, "after")
+    staffa.close()
