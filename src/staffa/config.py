@@ -24,7 +24,7 @@ NOT_OURS = re.compile(
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&]password=)[^&]*", re.DOTALL)
+PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 LONGEST_NAME = 127
 
 

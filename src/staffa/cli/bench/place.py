@@ -1,0 +1,74 @@
+"""Where to measure without touching anybody's jobs."""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Protocol
+
+from staffa.instance import Staffa
+
+QUEUE = "bench"
+
+
+class Raw(Protocol):
+    """The bare statements on a room's tables."""
+
+    def insert(self, jobs: str) -> None:
+        """Run the insert statement once, with jobs as JSON."""
+
+    def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+        """Run the exchange statement once; give id and take of each job taken."""
+
+    def arrival(self, job: str) -> tuple[int, int]:
+        """Insert one job, hear of it as a worker would, and take it."""
+
+
+class Room(Protocol):
+    """Fresh tables of one measurement."""
+
+    def staffa(self, limit: int, *, runs: bool = True) -> Staffa:
+        """Make an instance on these tables."""
+
+    def raw(self) -> AbstractContextManager[Raw]:
+        """Open a bare connection to these tables."""
+
+
+class Bench(Protocol):
+    """A database on which rooms can be made."""
+
+    @property
+    def hears_across_processes(self) -> bool:
+        """Tell whether workers hear at once of jobs that another process stored."""
+
+    def room(self) -> AbstractContextManager[Room]:
+        """Make fresh tables; they are gone afterwards, whatever happened."""
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave by the ordinary way on SIGTERM too, so that rooms are cleared; collect garbage beforehand."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        gc.collect()
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def cleared(clear: Callable[[], None]) -> None:
+    """Clear a room although the person presses Ctrl-C again."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        clear()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

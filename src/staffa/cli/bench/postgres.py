@@ -1,0 +1,151 @@
+"""Measure in a schema of its own of the configured PostgreSQL: the same server, nobody's jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from staffa.cli.bench.place import QUEUE, Raw, cleared
+from staffa.engines._sql.statements import quoted_name, statement
+from staffa.engines.postgres import CONNECTION_OPTIONS, PLACEHOLDER, conninfo_of, translated
+from staffa.errors import DatabaseError
+from staffa.instance import Staffa
+
+HEARING_SECONDS = 10.0
+
+
+class PostgresBench:
+    """One PostgreSQL database."""
+
+    hears_across_processes = True
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @contextmanager
+    def room(self) -> Iterator[PostgresRoom]:
+        room = PostgresRoom(self._url, f"staffa_bench_{uuid4().hex[:12]}")
+        try:
+            with _translating():
+                room.make()
+                yield room
+        finally:
+            cleared(partial(_drop, room))
+
+
+class PostgresRoom:
+    """A schema that is gone soon."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        self._url, self.schema = url, schema
+
+    def make(self) -> None:
+        staffa = self.staffa(1, runs=False)
+        staffa.migrate()
+        staffa.close()
+
+    def drop(self) -> None:
+        with psycopg.connect(conninfo_of(self._url), **CONNECTION_OPTIONS) as connection:
+            connection.execute(f"drop schema if exists {quoted_name(self.schema)} cascade".encode())
+
+    def staffa(self, limit: int, *, runs: bool = True) -> Staffa:
+        return Staffa(self._url, schema=self.schema, queues={QUEUE: limit}, run_queues=runs)
+
+    @contextmanager
+    def raw(self) -> Iterator[Raw]:
+        url = conninfo_of(self._url)
+        with (
+            psycopg.connect(url, **CONNECTION_OPTIONS) as connection,
+            psycopg.connect(url, **CONNECTION_OPTIONS) as other,
+        ):
+            yield RawPostgres(connection, other, self.schema)
+
+
+class RawPostgres:
+    """The statements on one connection; another one stores jobs of which the first is told."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], other: psycopg.Connection[Any], schema: str
+    ) -> None:
+        self._connection, self._other, self._producer = connection, other, str(uuid4())
+        self._channel = f"{schema}.oban_insert"
+        self._listening = False
+        self._insert, self._exchange = _sql("insert_jobs", schema), _sql("exchange_jobs", schema)
+        connection.execute(
+            _sql("register_producers", schema),
+            {
+                "producers": json.dumps(
+                    [{"id": self._producer, "node": "bench", "queue": QUEUE, "capacity": 1}]
+                )
+            },
+        )
+
+    def insert(self, jobs: str) -> None:
+        self._insert_on(self._connection, jobs)
+
+    def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+        cursor = self._connection.execute(
+            self._exchange,
+            {
+                "ids": list(ids),
+                "fences": list(fences),
+                "producer": self._producer,
+                "node": "bench",
+                "queue": QUEUE,
+                "demand": demand,
+                "now": None,
+            },
+        )
+        result = cursor.pgresult
+        assert result is not None  # noqa: S101 - the statement has just run
+        value = result.get_value
+        return [
+            (int(value(row, 1) or 0), int(value(row, 19) or 0))
+            for row in range(result.ntuples)
+            if value(row, 0) is None
+        ]
+
+    def arrival(self, job: str) -> tuple[int, int]:
+        self._listen()
+        self._insert_on(self._other, job)
+        if not list(self._connection.notifies(timeout=HEARING_SECONDS, stop_after=1)):
+            raise DatabaseError(
+                f"no notification came within {HEARING_SECONDS:.0f} s; is there a pooler between?"
+            )
+        [taken] = self.exchange([], [], 1)
+        return taken
+
+    def _listen(self) -> None:
+        if not self._listening:
+            self._connection.execute(f"listen {quoted_name(self._channel)}".encode())
+            self._listening = True
+
+    def _insert_on(self, connection: psycopg.Connection[Any], jobs: str) -> None:
+        connection.execute(self._insert, {"jobs": jobs, "now": None, "channel": self._channel})
+
+
+def _sql(name: str, schema: str) -> bytes:
+    return PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
+
+
+def _drop(room: PostgresRoom) -> None:
+    try:
+        room.drop()
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"the schema {room.schema} could not be dropped; drop it by hand: {translated(error)}"
+        ) from error
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translated(error) from error

@@ -1,0 +1,116 @@
+"""Store one job by hand."""
+
+from __future__ import annotations
+
+import json as json_format
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from staffa._job import AnyJob, Job
+from staffa.cli.printing import job_object, moment, tell_json
+from staffa.cli.settings import Settings
+from staffa.config import duration, unknown
+from staffa.errors import InvalidArguments, InvalidJob, UnknownWorker
+from staffa.worker import find, registered
+
+
+def enqueue(
+    settings: Settings,
+    *,
+    worker: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's name, as jobs store it.")],
+    args: Annotated[str, typer.Option(metavar="JSON", help="Its arguments, as a JSON object.")] = "{}",
+    delay: Annotated[
+        str | None, typer.Option("--in", metavar="DURATION", help="Run it later: 30s, 5m, 1h30m, 7d.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANT", help="Run it then: 2030-01-31T09:00Z (UTC unless it names a zone)."),
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another queue than its worker's.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(metavar="N", help="0, the first, to 9.")] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(metavar="N", help="How often it may be attempted.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Tag it; may be repeated.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Store it even if no module here defines the worker.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")] = False,
+) -> None:
+    """Store one job by hand; its arguments are checked as its worker declares them."""
+    options = {
+        "queue": queue,
+        "priority": priority,
+        "max_attempts": max_attempts,
+        "tags": tag or None,
+        "schedule_in": _delay(delay),
+        "scheduled_at": _instant(at),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+
+    with settings.instance() as staffa:
+        settings.know_workers(staffa)
+        job = staffa.insert(_built(worker, _object(args), given, force=force))
+
+    if json:
+        tell_json(job_object(job))
+    else:
+        when = f", due {moment(job.scheduled_at)}" if job.state != "available" else ""
+        typer.echo(f"Job {job.id} of {job.worker} is {job.state} in queue {job.queue}{when}.")
+
+
+def _built(name: str, args: dict[str, Any], options: dict[str, Any], *, force: bool) -> AnyJob:
+    """Build the job through its worker; without one, as asked."""
+    try:
+        worker = find(name)
+    except UnknownWorker:
+        if force:
+            return Job(worker=name, args=args, **options)
+        raise UnknownWorker(
+            f"{unknown(name, _names(), 'worker')} (workers are found through `modules` and `app`;"
+            " --force stores the job all the same)"
+        ) from None
+    return worker.using(**options).new(args)
+
+
+def _names() -> list[str]:
+    return sorted(registered())
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Read the arguments; keys given twice are refused rather than dropped."""
+    try:
+        found = json_format.loads(text, object_pairs_hook=_once)
+    except ValueError as error:
+        raise InvalidArguments(
+            f"--args: {error}; write a JSON object, as in --args '{{\"user_id\": 1}}', not {text!r}"
+        ) from error
+    if not isinstance(found, dict):
+        raise InvalidArguments(f"--args: must be a JSON object, as in '{{\"user_id\": 1}}', not {text}")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _delay(text: str | None) -> timedelta | None:
+    try:
+        return None if text is None else duration(text)
+    except ValueError as error:
+        raise InvalidJob(f"--in: {error}") from error
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        found = None if text is None else datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidJob(f"--at: {text!r} is no instant: write it as in 2030-01-31T09:00Z") from error
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found

@@ -1,0 +1,265 @@
+"""Run queues until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from staffa._job import State
+from staffa.cli.printing import counted, printable
+from staffa.cli.settings import Settings
+from staffa.config import QueueConfig, queue_limits, unknown, without_password
+from staffa.engines.sqlite import SAFE_FOR_MANY
+from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
+from staffa.instance import Staffa
+from staffa.notifier import INSERT
+from staffa.telemetry import JobStopped
+from staffa.worker import registered
+
+logger = logging.getLogger("staffa")
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+IDLE_CHECK_SECONDS = 0.2
+STAGED_AT_ONCE = 5_000
+
+
+def run(
+    settings: Settings,
+    *,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:LIMIT]", help="Run only these queues, with their configured or these limits."
+        ),
+    ] = None,
+    until_idle: Annotated[
+        bool,
+        typer.Option(
+            "--until-idle", help="Exit 0 once nothing is available, due or executing in the queues run here."
+        ),
+    ] = False,
+    log_level: Annotated[str, typer.Option(metavar="LEVEL", help=f"One of {', '.join(LEVELS)}.")] = "info",
+) -> None:
+    """Run queues until SIGTERM or Ctrl-C.
+
+    The first signal takes no more jobs and waits the grace period for those that run; then what still runs is
+    put back, and the exit code is 0. A second signal puts them back at once and exits 1.
+    """
+    _log_to_stderr(log_level)
+    config = settings.config()
+    staffa = settings.running_instance(config)
+    _refuse_what_runs_nothing(staffa)
+    settings.know_workers(staffa)
+    if queue:
+        staffa.queues = chosen(staffa.queues, queue)
+    _tell_what_runs(staffa)
+    staffa.telemetry.attach(_log_failures)
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(Service(staffa, until_idle=until_idle).serve())
+
+
+def chosen(configured: Mapping[str, QueueConfig], texts: Sequence[str]) -> dict[str, QueueConfig]:
+    """Choose queues by `name` or `name:limit`. Raises `ConfigError` naming the option."""
+    found: dict[str, QueueConfig] = {}
+    for text in texts:
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, new = _one_queue(configured, part)
+            if name in found:
+                raise ConfigError(f"--queue: {name} is given twice")
+            found[name] = new
+    if not found:
+        raise ConfigError("--queue: name a queue, as in --queue default:10")
+    return found
+
+
+def _one_queue(configured: Mapping[str, QueueConfig], part: str) -> tuple[str, QueueConfig]:
+    if part in configured:
+        return part, configured[part]
+    if ":" not in part:
+        raise ConfigError(
+            f"--queue: {unknown(part, configured, 'queue')} (another one needs a limit: {part}:10)"
+        )
+    try:
+        [(name, new)] = queue_limits(part).items()
+    except ValueError as error:
+        raise ConfigError(f"--queue: {error}") from error
+    purpose = configured[name].purpose if name in configured else ""
+    return name, QueueConfig(new.limit, purpose)
+
+
+class Service:
+    """An instance whose queues run until a signal comes, or until they are idle. Serving ends the process."""
+
+    def __init__(self, staffa: Staffa, *, until_idle: bool) -> None:
+        self._staffa, self._until_idle = staffa, until_idle
+        self._told = asyncio.Event()
+        self._signals = 0
+        self._patience: asyncio.Timeout | None = None
+
+    async def serve(self) -> NoReturn:
+        self._listen()
+        await self._staffa.start()
+        await self._until_told()
+        code = await self._stop()
+        _leave(code)
+
+    # Signals
+
+    def _listen(self) -> None:
+        """Hear signals even while a job blocks the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def heard(number: int, _: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals > 2:  # noqa: PLR2004 - whoever asks a third time wants no answer
+                os._exit(128 + number)
+            loop.call_soon_threadsafe(self._hear, signal.Signals(number).name)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, heard)
+
+    def _hear(self, name: str) -> None:
+        if self._told.is_set():
+            logger.warning("%s again: running jobs are put back at once", name)
+            self._lose_patience()
+        else:
+            logger.info("%s: no more jobs are taken; waiting for those that run", name)
+            self._told.set()
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    # The end
+
+    async def _until_told(self) -> None:
+        while not self._told.is_set():
+            if self._until_idle and await self._is_idle():
+                logger.info("the queues are idle")
+                self._told.set()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_CHECK_SECONDS if self._until_idle else None):
+                    await self._told.wait()
+
+    async def _is_idle(self) -> bool:
+        """Look whether nothing is available, due or executing in the queues that run here, on any node."""
+        engine, queues = self._staffa.engine, self._staffa.queues
+        try:
+            if due := await engine.stage(STAGED_AT_ONCE):
+                await engine.tell(INSERT, [{"queue": queue} for queue in due])
+            counts = await self._staffa.acounts()
+        except DatabaseUnavailable as error:
+            logger.warning("cannot see whether the queues are idle: %s", error)
+            return False
+        busy = (State.AVAILABLE, State.EXECUTING)
+        return not any(counts.get(queue, {}).get(state) for queue in queues for state in busy)
+
+    async def _stop(self) -> int:
+        """Stop, patiently or not, and put back what did not stop; return the exit code."""
+        code = 0
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                if self._signals > 1:
+                    self._lose_patience()
+                await self._staffa.stop()
+        except TimeoutError:
+            code = 1
+        if left := self._staffa.unstopped:
+            await self._put_back(left)
+        return code
+
+    async def _put_back(self, left: int) -> None:
+        try:
+            await self._staffa.hand_back()
+        except DatabaseError as error:
+            logger.warning(
+                "%s could not be put back and will be rescued by others: %s", counted(left, "job"), error
+            )
+        else:
+            logger.warning("%s did not stop in time and went back to the queue", counted(left, "job"))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process although threads may still run: their jobs were put back, nobody waits for them."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - the one way to run them without joining threads first
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+# What is told
+
+
+def _log_to_stderr(level: str) -> None:
+    if level.lower() not in LEVELS:
+        raise ConfigError(f"--log-level: {unknown(level, LEVELS, 'level')}")
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+def _log_failures(event: object) -> None:
+    """Log attempts that failed, as they happen; completed ones only where details are wanted."""
+    if not isinstance(event, JobStopped):
+        return
+    job, seconds = event.job, event.took.total_seconds()
+    if job.state in (State.RETRYABLE, State.DISCARDED, State.CANCELLED):
+        lines = str(job.errors[-1].get("error", "")).strip().splitlines() if job.errors else []
+        reason = printable(lines[-1]) if lines else ""
+        attempt = f"attempt {job.attempt} of {job.max_attempts}"
+        logger.warning("job %s (%s) is %s, %s: %s", job.id, job.worker, job.state, attempt, reason)
+    else:
+        logger.debug("job %s (%s) is %s after %.3f s", job.id, job.worker, job.state, seconds)
+
+
+def _tell_what_runs(staffa: Staffa) -> None:
+    known = sorted({worker.options.name for worker in registered().values()})
+    queues = ", ".join(f"{name} ({each.limit})" for name, each in staffa.queues.items()) or "none"
+    typer.echo(f"Staffa {version('staffa')} runs on {without_password(staffa.url)}")
+    typer.echo(f"Queues:  {queues}")
+    typer.echo(f"Workers: {', '.join(known) or 'none'}")
+    sys.stdout.flush()
+    if not known:
+        logger.warning(
+            "no workers are known, so every job will fail: name their modules in `modules`, or set `app`"
+        )
+    if not staffa.queues:
+        logger.warning("no queues are configured, so no job will run")
+    _warn_of_old_sqlite(staffa)
+
+
+def _warn_of_old_sqlite(staffa: Staffa) -> None:
+    if staffa.url.startswith("sqlite") and sqlite3.sqlite_version_info < SAFE_FOR_MANY:
+        safe = ".".join(map(str, SAFE_FOR_MANY))
+        logger.info(
+            "SQLite %s is older than %s, whose predecessors can in rare cases corrupt a file that several"
+            " processes write; one process per file, or a newer SQLite, is safer",
+            sqlite3.sqlite_version,
+            safe,
+        )
+
+
+def _refuse_what_runs_nothing(staffa: Staffa) -> None:
+    if not staffa.runs_queues:
+        raise ConfigError(
+            "this Staffa runs no queues: it was made with run_queues=False or for testing;"
+            " let it be made without, or configure `modules` instead of `app`"
+        )
+
+
+def loop_factory() -> Callable[[], Any] | None:
+    """Choose a loop on which psycopg can wait."""
+    return asyncio.SelectorEventLoop if sys.platform == "win32" else None
