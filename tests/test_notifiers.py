@@ -163,7 +163,20 @@ async def test_a_change_that_nobody_explains_may_mean_any_queue():
     await asyncio.gather(task, return_exceptions=True)
 
 
-# Obans' three ways of writing a payload
+async def test_who_listened_on_a_loop_that_has_closed_stops_nobody():
+    notifier, heard = LocalNotifier(), []
+    closed = asyncio.new_event_loop()
+    closed.close()
+    notifier._listeners[lambda _channel, _payload: None] = closed
+    task = asyncio.create_task(notifier.run(lambda channel, payload: heard.append((channel, payload))))
+    await asyncio.sleep(0)
+    notifier.tell(INSERT, [{"queue": "a"}])
+    await eventually(lambda: heard == [(INSERT, {"queue": "a"})])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# Oban's three ways of writing a payload
 
 
 def packed(payload: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from staffa.notifier import INSERT, Heard, Payload
 
@@ -18,7 +19,7 @@ class LocalNotifier:
         """Tell from any thread."""
         for heard, loop in list(self._listeners.items()):
             for payload in payloads:
-                if not loop.is_closed():
+                with suppress(RuntimeError):  # the loop has closed
                     loop.call_soon_threadsafe(heard, channel, payload)
 
     def changed(self) -> None:
