@@ -270,10 +270,12 @@ class Producer:
             self._finished = []
 
     async def hand_back_unstoppable(self) -> None:
-        """Put back jobs that did not stop; only for a process that exits at once afterwards."""
-        cut_off = [slot.job for slot in self._slots.values() if not slot.settled]
-        if cut_off:
-            await self._engine.exchange(self.info, [Ack(job, handed_back(job)) for job in cut_off], 0)
+        """Hand in what is done and put back all else, after `run`; only for a process that exits at once."""
+        if self._finished:
+            await self._engine.exchange(self.info, self._finished, 0)
+            self._finished = []
+        await self._engine.reconcile(self.info, [])
+        await self._engine.retire([self.info.id])
 
     async def _rest_until(self, deadline: float) -> None:
         with suppress(TimeoutError):
