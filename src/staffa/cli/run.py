@@ -178,19 +178,18 @@ class Service:
                 await self._staffa.stop()
         except TimeoutError:
             code = 1
-        if left := self._staffa.unstopped:
-            await self._put_back(left)
+        if code or self._staffa.unstopped:
+            await self._put_back()
         return code
 
-    async def _put_back(self, left: int) -> None:
+    async def _put_back(self) -> None:
+        cut_off = counted(self._staffa.unstopped, "job")
         try:
             await self._staffa.hand_back()
         except DatabaseError as error:
-            logger.warning(
-                "%s could not be put back and will be rescued by others: %s", counted(left, "job"), error
-            )
+            logger.warning("%s cut off, to be rescued by others, as the database says: %s", cut_off, error)
         else:
-            logger.warning("%s did not stop in time and went back to the queue", counted(left, "job"))
+            logger.warning("%s cut off and put back", cut_off)
 
 
 def _leave(code: int) -> NoReturn:
