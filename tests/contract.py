@@ -101,7 +101,9 @@ class Trial:
 
     async def states(self) -> list[str]:
         """List the states of all jobs, by id."""
-        return [str(row[0]) for row in await self.sql("select cast(state as text) from oban_jobs order by id")]
+        return [
+            str(row[0]) for row in await self.sql("select cast(state as text) from oban_jobs order by id")
+        ]
 
     # Producers
 

@@ -78,7 +78,9 @@ def test_a_failed_attempt_is_written_down_as_oban_does():
     assert (after.attempt, after.scheduled_at) == (2, NOW + MINUTE)
 
 
-@pytest.mark.parametrize(("attempt", "state"), [(1, "retryable"), (2, "retryable"), (3, "discarded"), (4, "discarded")])
+@pytest.mark.parametrize(
+    ("attempt", "state"), [(1, "retryable"), (2, "retryable"), (3, "discarded"), (4, "discarded")]
+)
 def test_a_job_is_retried_while_attempts_remain(attempt: int, state: str):
     assert _lifecycle.failed(replace(HELD, attempt=attempt), NOW, "no", MINUTE).state == state
 
@@ -135,7 +137,9 @@ def test_a_count_that_is_none_starts_anew(count: object):
 
 @pytest.mark.parametrize(("attempt", "allowed"), [(0, 3), (2, 3), (3, 4), (5, 6)])
 def test_a_retry_by_hand_leaves_an_attempt_to_run(attempt: int, allowed: int):
-    finished = replace(HELD, state=State.DISCARDED, attempt=attempt, discarded_at=NOW, cancelled_at=NOW, completed_at=NOW)
+    finished = replace(
+        HELD, state=State.DISCARDED, attempt=attempt, discarded_at=NOW, cancelled_at=NOW, completed_at=NOW
+    )
     after = _lifecycle.retried(finished, NOW + MINUTE)
     assert (after.state, after.attempt, after.max_attempts) == (State.AVAILABLE, attempt, allowed)
     assert (after.scheduled_at, after.errors) == (NOW + MINUTE, HELD.errors)
@@ -164,5 +168,7 @@ def test_nothing_changes_the_job_that_was_held():
         (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_instants_are_written_with_six_digits_so_that_their_order_is_that_of_time(moment: datetime, text: str):
+def test_instants_are_written_with_six_digits_so_that_their_order_is_that_of_time(
+    moment: datetime, text: str
+):
     assert _lifecycle.instant(moment) == text

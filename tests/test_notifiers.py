@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from nodes import eventually
 
+from nodes import eventually
 from staffa import Job, Staffa, State
 from staffa.notifier import INSERT, SIGNAL
 from staffa.notifiers.local import LocalNotifier
@@ -56,7 +56,8 @@ def _is_postgres(staffa: Staffa) -> bool:
 
 async def heard_of(heard: Heard, queue: str, within: float = 10) -> None:
     """Wait until something was heard that means this queue."""
-    await eventually(lambda: any(each == (INSERT, {"queue": queue}) or each == (INSERT, {}) for each in heard), within=within)
+    meant = ((INSERT, {"queue": queue}), (INSERT, {}))
+    await eventually(lambda: any(each in meant for each in heard), within=within)
 
 
 def notify(url: str, payload: str, channel: str = "public.oban_insert") -> None:
@@ -77,7 +78,7 @@ async def test_an_insert_is_heard_by_another_instance(make: Callable[..., Staffa
 
 async def test_an_insert_of_another_process_is_heard(make: Callable[..., Staffa], url: str):
     here = make(run_queues=False)
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - it is spoken to line by line, from a thread
         [sys.executable, "-c", INSERTER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
@@ -184,7 +185,9 @@ def packed(payload: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", [json.dumps({"queue": "ü"}), packed({"queue": "ü"}), "Z:" + packed({"queue": "ü"})], ids=["JSON", "gzip", "Z"]
+    "text",
+    [json.dumps({"queue": "ü"}), packed({"queue": "ü"}), "Z:" + packed({"queue": "ü"})],
+    ids=["JSON", "gzip", "Z"],
 )
 def test_each_of_obans_forms_is_read(text: str):
     assert decoded(text) == {"queue": "ü"}

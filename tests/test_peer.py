@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from nodes import eventually
 
+from nodes import eventually
 from staffa import Staffa
 from staffa._peer import Peer
 from staffa.telemetry import LeaderChanged, Telemetry

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from contract import InThread, Trial, plainly
 
+from contract import InThread, Trial, plainly
 from staffa._bridge import at_once
 from staffa.engine import Database
 from staffa.engines.postgres import PostgresDatabase

@@ -4,8 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from contract import NOW, SECOND, Trial, error_of, failed, finals, ids, job
 
+from contract import NOW, SECOND, Trial, error_of, failed, finals, ids, job
 from staffa import State, _lifecycle
 from staffa._job import replace
 from staffa.engine import Ack
@@ -69,7 +69,7 @@ async def test_racing_exchanges_never_share_a_job(trial: Trial):
     stored = await trial.insert_many(60)
     producers = [await trial.producer() for _ in range(8)]
     batches = await asyncio.gather(*(trial.take(each, 5) for each in producers for _ in range(3)))
-    taken = [id for batch in batches for id in ids(batch)]
+    taken = [each for batch in batches for each in ids(batch)]
     assert len(taken) == len(set(taken))
     rest = await trial.take(producers[0], 100)
     assert sorted(taken + ids(rest)) == ids(stored)
@@ -96,7 +96,7 @@ async def test_a_retired_producer_takes_nothing_more_but_still_hands_in(trial: T
 
 
 async def test_handing_in_and_taking_is_one_exchange(trial: Trial):
-    first, second = await trial.insert_many(2)
+    _, second = await trial.insert_many(2)
     producer = await trial.producer()
     [held] = await trial.take(producer, 1)
     exchanged = await trial.hand_in(producer, (held, _lifecycle.completed(held, NOW)), demand=5)
@@ -154,7 +154,11 @@ async def test_a_job_that_cancels_itself_says_why(trial: Trial):
     producer, held = await trial.taken(job())
     await trial.hand_in(producer, (held, _lifecycle.cancelled(held, NOW, "no such file")))
     found = await trial.get(held)
-    assert (found.state, found.cancelled_at, error_of(found)["error"]) == (State.CANCELLED, NOW, "no such file")
+    assert (found.state, found.cancelled_at, error_of(found)["error"]) == (
+        State.CANCELLED,
+        NOW,
+        "no such file",
+    )
 
 
 async def test_a_job_handed_back_is_available_with_its_attempt(trial: Trial):

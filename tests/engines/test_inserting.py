@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from contract import NOW, SECOND, Trial, ids, job
 
+from contract import NOW, SECOND, Trial, ids, job
 from staffa import State
 from staffa.engine import JobFilter
 from staffa.errors import UnstorableData
@@ -41,7 +41,9 @@ async def test_inserts_are_all_or_none(any_way_in: Trial):
 
 
 async def test_a_job_comes_back_as_it_was_stored(any_way_in: Trial):
-    given = job("some.Worker", args=ODD_ARGS, meta=ODD_ARGS, tags=["ä", 'quo"te', "b"], queue="own", priority=9)
+    given = job(
+        "some.Worker", args=ODD_ARGS, meta=ODD_ARGS, tags=["ä", 'quo"te', "b"], queue="own", priority=9
+    )
     [stored] = await any_way_in.insert(given)
     found = await any_way_in.get(stored)
     assert found == stored
@@ -70,7 +72,12 @@ async def test_a_time_that_has_come_makes_a_job_available(any_way_in: Trial, lat
 
 @pytest.mark.parametrize(
     "delay",
-    [MICROSECOND, timedelta(milliseconds=1.5), timedelta(seconds=59, microseconds=999_999), timedelta(days=9_999)],
+    [
+        MICROSECOND,
+        timedelta(milliseconds=1.5),
+        timedelta(seconds=59, microseconds=999_999),
+        timedelta(days=9_999),
+    ],
 )
 async def test_a_delay_counts_from_the_insert_to_the_microsecond(any_way_in: Trial, delay: timedelta):
     moment = NOW + timedelta(microseconds=123_456)
@@ -87,7 +94,9 @@ async def test_a_time_is_kept_to_the_microsecond(any_way_in: Trial):
 
 async def test_without_a_given_time_the_clock_of_the_database_counts(any_way_in: Trial):
     [before] = await any_way_in.sql(
-        "select clock_timestamp()" if any_way_in.is_postgres else "select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+        "select clock_timestamp()"
+        if any_way_in.is_postgres
+        else "select strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
     )
     earliest = before[0] if any_way_in.is_postgres else datetime.fromisoformat(before[0])
     now, later = await any_way_in.engine.insert([job(), job(schedule_in=SECOND)])

@@ -181,9 +181,9 @@ def test_a_table_that_oban_made_is_adopted_as_it_is(empty_postgres_url: str):
     assert query(url, "select obj_description('oban_jobs'::regclass, 'pg_class')") == [("14",)]
 
     run_a_job(url)
-    assert query(url, "select worker, args, priority, state::text, take from oban_jobs order by id limit 1") == [
-        ("w", {"a": 1}, 9, "available", 0)
-    ]
+    assert query(
+        url, "select worker, args, priority, state::text, take from oban_jobs order by id limit 1"
+    ) == [("w", {"a": 1}, 9, "available", 0)]
 
 
 def test_what_oban_wrote_about_its_version_stays(empty_postgres_url: str):
@@ -201,7 +201,8 @@ def test_tables_may_live_in_a_schema_of_any_name(empty_postgres_url: str):
     assert instance.migrate() == []
     assert instance.insert(Job(worker="w")).id == 1
     assert query(
-        empty_postgres_url, "select distinct table_schema from information_schema.tables where table_name like 'oban%'"
+        empty_postgres_url,
+        "select distinct table_schema from information_schema.tables where table_name like 'oban%'",
     ) == [(schema,)]
     instance.close()
 
@@ -230,7 +231,9 @@ def test_sqlite_has_obans_layout(sqlite_url: str):
     columns = _sqlite_columns(sqlite_url)
     assert columns.keys() == {column[0] for column in SAMPLE["columns"]} | OURS
     text, json_list = ("text", False, None), ("json", True, "'[]'")
-    assert {name: columns[name] for name in ("args", "meta")} == dict.fromkeys(("args", "meta"), ("json", True, "'{}'"))
+    assert {name: columns[name] for name in ("args", "meta")} == dict.fromkeys(
+        ("args", "meta"), ("json", True, "'{}'")
+    )
     assert [columns[name] for name in ("tags", "errors", "attempted_by")] == [json_list] * 3
     for name in ("attempted_at", "completed_at", "cancelled_at", "discarded_at", "unique_key"):
         assert columns[name] == text

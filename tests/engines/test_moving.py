@@ -4,8 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from contract import HOUR, NOW, SECOND, Trial, error_of, finals, ids, job
 
+from contract import HOUR, NOW, SECOND, Trial, error_of, finals, ids, job
 from staffa import State, _lifecycle
 from staffa._job import replace
 from staffa.engine import Ack, Beat
@@ -69,7 +69,9 @@ async def test_lost_jobs_are_reported_with_what_they_are_now(trial: Trial):
 async def test_progress_is_stored_beside_what_meta_holds(trial: Trial):
     producer, held = await trial.taken(job(meta={"a": {"b": 1}}))
     told = {"current": 3, "total": None, "note": "ü"}
-    await trial.engine.progress(producer, [(held, {"current": 1, "total": 9, "note": None}), (held, told)][1:])
+    await trial.engine.progress(
+        producer, [(held, {"current": 1, "total": 9, "note": None}), (held, told)][1:]
+    )
     assert (await trial.get(held)).meta == {"a": {"b": 1}, "progress": told}
     await trial.engine.progress(producer, [(held, {"current": 4, "total": 9, "note": None})])
     assert (await trial.get(held)).meta["progress"] == {"current": 4, "total": 9, "note": None}
@@ -245,7 +247,7 @@ async def test_two_who_rescue_at_once_share_the_work(trial: Trial):
     await trial.take(producer, 30)
     await trial.engine.retire([producer.id])
     batches = await asyncio.gather(*(trial.engine.rescue(30, now=NOW) for _ in range(4)))
-    rescued = [id for batch in batches for id in ids(batch)]
+    rescued = [each for batch in batches for each in ids(batch)]
     assert len(rescued) == len(set(rescued))
     await trial.engine.rescue(30, now=NOW)
     assert await trial.states() == ["available"] * 30
@@ -284,7 +286,7 @@ async def test_each_state_has_an_age_of_its_own(trial: Trial, state: State):
     ages = {each: HOUR if each is state else 3 * HOUR for each in finals()}
     assert await trial.engine.prune(ages, 10, now=NOW) == {state: 1}
     left = {row[0] for row in await trial.sql("select id from oban_jobs")}
-    assert left == {id for each, id in old.items() if each is not state}
+    assert left == {stored for each, stored in old.items() if each is not state}
 
 
 async def test_a_state_without_an_age_is_kept_for_ever(trial: Trial):
@@ -329,7 +331,9 @@ async def test_a_rescue_and_an_ack_at_once_leave_one_outcome(trial: Trial):
     while again:
         again = (await trial.hand_in(producer, *again)).again
     found = {each.id: each.state for each in await asyncio.gather(*(trial.get(each) for each in held))}
-    assert {each.id for each in rescued} == {id for id, state in found.items() if state is State.AVAILABLE}
+    assert {each.id for each in rescued} == {
+        each for each, state in found.items() if state is State.AVAILABLE
+    }
     assert set(found.values()) <= {State.AVAILABLE, State.COMPLETED}
     assert all(isinstance(bounced, Ack) for bounced in exchanged.bounced)
     assert replace(held[0], state=found[held[0].id]) != held[0]

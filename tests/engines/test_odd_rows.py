@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from contract import HOUR, NOW, Trial, failed, ids, job
 
+from contract import HOUR, NOW, Trial, failed, ids, job
 from staffa import State, _lifecycle
 from staffa.engine import Beat, JobFilter
 

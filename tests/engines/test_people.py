@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from contract import HOUR, NOW, SECOND, Trial, failed, ids, job
 
+from contract import HOUR, NOW, SECOND, Trial, failed, ids, job
 from staffa import State, _lifecycle
 from staffa._job import replace
 from staffa.engine import JobFilter
@@ -50,10 +50,12 @@ async def test_cancelling_twice_or_nobody_changes_nothing(trial: Trial):
 async def test_a_job_is_either_cancelled_or_taken_not_both(trial: Trial):
     stored = await trial.insert_many(30)
     producer = await trial.producer()
-    taken, cancelled = await asyncio.gather(trial.take(producer, 30), trial.engine.cancel(ids(stored), now=NOW))
+    taken, cancelled = await asyncio.gather(
+        trial.take(producer, 30), trial.engine.cancel(ids(stored), now=NOW)
+    )
     before = {each.job.id: each.was for each in cancelled}
     assert len(before) == 30
-    assert {id for id, was in before.items() if was is State.EXECUTING} == set(ids(taken))
+    assert {each for each, was in before.items() if was is State.EXECUTING} == set(ids(taken))
     assert (await trial.complete(producer, *taken)).again == []
     assert await trial.states() == ["cancelled"] * 30
 

@@ -17,7 +17,8 @@ from staffa.engines.sqlite import _statements
 
 NOW = "2030-01-01T00:00:00.000000Z"
 FILL_POSTGRES = """
-    insert into staffa_producers (id, node, queue, capacity) values ('p', 'n', 'default', 10), ('dead', 'n', 'default', 10);
+    insert into staffa_producers (id, node, queue, capacity)
+      values ('p', 'n', 'default', 10), ('dead', 'n', 'default', 10);
     update staffa_producers set expired_at = now() where id = 'dead';
     insert into oban_jobs (worker, state, completed_at)
       select 'w', 'completed', now() - i * interval '1 second' from generate_series(1, 200000) as i;
@@ -62,7 +63,7 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
     """Give each statement what the engine gives it."""
     ages = {"completed": 86_400.0, "cancelled": 86_400.0, "discarded": None}
     anything: dict[str, object] = {"states": [], "queues": [], "workers": []}
-    fences = [(id << 20) + 1 for id in ids]
+    fences = [(each << 20) + 1 for each in ids]
     return {
         "exchange_jobs": {
             "ids": ids,
@@ -72,9 +73,9 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
             "queue": "default",
             "demand": len(ids),
         },
-        "settle_jobs": {"settled": _json([_settled(id) for id in ids]), "ids": ids},
+        "settle_jobs": {"settled": _json([_settled(each) for each in ids]), "ids": ids},
         "progress_jobs": {
-            "told": _json([{"id": id, "take": 1, "progress": {}} for id in ids]),
+            "told": _json([{"id": each, "take": 1, "progress": {}} for each in ids]),
             "ids": ids,
             "producer": "p",
         },
@@ -108,9 +109,11 @@ def _postgres_plans(connection: psycopg.Connection, batch: int) -> dict[str, str
     return {
         name: "\n".join(
             row[0]
-            for row in connection.execute(b"explain (costs off) " + _sql(name, "public"), {"now": None, **params})
+            for row in connection.execute(
+                b"explain (costs off) " + _sql(name, "public"), {"now": None, **params}
+            )
         )
-        for name, params in _calls([id for (id,) in found]).items()
+        for name, params in _calls([each for (each,) in found]).items()
     }
 
 
@@ -131,7 +134,12 @@ def _refuse_scans(plans: dict[str, str]) -> None:
 def test_no_statement_scans_the_jobs_of_postgres_with_stale_or_fresh_statistics(
     postgres_plans: psycopg.Connection,
 ):
-    for change in ("select 'statistics of an empty table'", "analyze oban_jobs", ALL_DONE, "analyze oban_jobs"):
+    for change in (
+        "select 'statistics of an empty table'",
+        "analyze oban_jobs",
+        ALL_DONE,
+        "analyze oban_jobs",
+    ):
         postgres_plans.execute(change)
         for batch in (10, 500):
             _refuse_scans(_postgres_plans(postgres_plans, batch))
@@ -180,7 +188,15 @@ def test_no_statement_scans_the_jobs_of_sqlite(sqlite_plans: sqlite3.Connection,
         if line.startswith("SCAN oban_jobs") and "staffa_jobs_executing_index" not in line
     }
     assert whole == {}
-    for name in ("exchange_jobs", "settle_jobs", "progress_jobs", "held_jobs", "delete_jobs", "lock_jobs", "list_jobs"):
+    for name in (
+        "exchange_jobs",
+        "settle_jobs",
+        "progress_jobs",
+        "held_jobs",
+        "delete_jobs",
+        "lock_jobs",
+        "list_jobs",
+    ):
         assert "SEARCH oban_jobs USING INTEGER PRIMARY KEY" in plans[name]
     assert "SEARCH oban_jobs USING INDEX staffa_jobs_available_index (queue=?)" in plans["exchange_jobs"]
     assert "SEARCH oban_jobs USING INDEX staffa_jobs_due_index (scheduled_at<?)" in plans["stage_jobs"]

@@ -87,7 +87,9 @@ def test_tables_and_types_are_put_into_a_schema_and_nothing_else_is():
         'select "my""own".oban_jobs.id from "my""own".oban_jobs'
     )
     assert in_schema("x::oban_job_state", "s") == 'x::"s".oban_job_state'
-    assert in_schema("comment oban_jobs_index other.oban_jobs", "s") == "comment oban_jobs_index other.oban_jobs"
+    assert (
+        in_schema("comment oban_jobs_index other.oban_jobs", "s") == "comment oban_jobs_index other.oban_jobs"
+    )
     assert in_schema("select 1 from oban_jobs", None) == "select 1 from oban_jobs"
 
 
