@@ -52,20 +52,20 @@ def nothing_seen() -> None:
 
 
 @pytest.fixture
-def inline(make: Callable[..., Staffa]) -> Iterator[Staffa]:
-    with make(testing="inline").as_default() as instance:
+def inline() -> Iterator[Staffa]:
+    instance = Staffa("sqlite:///nowhere/jobs.db", testing="inline")
+    with instance.as_default():
         yield instance
+    instance.close()
 
 
-def test_a4_a_job_runs_in_the_thread_that_enqueues_it_and_is_not_stored(
-    inline: Staffa, make: Callable[..., Staffa]
-):
-    ended = Thread.enqueue()
+def test_a4_a_job_runs_in_the_thread_that_enqueues_it_and_is_not_stored(make: Callable[..., Staffa]):
+    with make(testing="inline").as_default():
+        ended = Thread.enqueue()
 
     assert seen == [threading.get_ident()]
     assert (ended.state, ended.attempt, ended.id) == (State.COMPLETED, 1, None)
-    stored = make(testing="manual")
-    assert stored.jobs() == []
+    assert make(testing="manual").jobs() == []
 
 
 def test_a4_an_int_key_is_refused_with_a_type_error(inline: Staffa):

@@ -11,11 +11,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import ANY
 
+import psycopg
 import pytest
 
 from nodes import eventually
 from staffa import Cancel, Error, Job, Snooze, Staffa, State, Worker, current_job, job
-from staffa.errors import InsideEventLoop, InvalidArguments, InvalidJob, JobFailed, NoInstance, UnknownWorker
+from staffa.errors import (
+    DatabaseUnavailable,
+    InsideEventLoop,
+    InvalidArguments,
+    InvalidJob,
+    JobFailed,
+    NoInstance,
+    UnknownWorker,
+)
 from staffa.testing import (
     Drained,
     aall_enqueued,
@@ -146,10 +155,10 @@ def test_a4_an_int_key_is_refused_and_nothing_is_stored(manual: Staffa):
         (float("nan"), "is nan, which JSON cannot hold"),
     ],
 )
-def test_a5_what_json_cannot_hold_is_refused_and_nothing_is_stored(manual: Staffa, value, told: str):
+def test_a5_what_json_cannot_hold_is_refused_and_nothing_is_stored(staffa: Staffa, value, told: str):
     with pytest.raises(TypeError, match=rf"args\['value'\] {told}"):
         Named.enqueue(value=value)
-    assert manual.jobs() == []
+    assert staffa.jobs() == []
 
 
 def test_a7_a_cancelled_job_never_runs_again_by_itself_but_by_hand(manual: Staffa):
@@ -240,9 +249,9 @@ def test_drain_counts_how_jobs_ended(manual: Staffa):
     }
 
 
-def test_drain_runs_plain_workers_in_the_caller_s_thread(manual: Staffa):
+def test_drain_runs_plain_workers_in_the_caller_s_thread(staffa: Staffa):
     Named.enqueue(name="a")
-    drain(manual, "names")
+    drain(staffa, "names")
     assert ran.threads == {threading.get_ident()}
 
 
@@ -252,10 +261,10 @@ def test_drain_runs_async_workers_on_a_loop_of_its_own(manual: Staffa):
     assert ran.names == ["a", "child"]
 
 
-def test_drain_goes_in_order_of_priority_and_age(manual: Staffa):
+def test_drain_goes_in_order_of_priority_and_age(staffa: Staffa):
     for name, priority in [("third", 5), ("first", 0), ("second", 0), ("last", 9)]:
         Named.using(priority=priority).enqueue(name=name)
-    drain(manual, "names")
+    drain(staffa, "names")
     assert ran.names == ["first", "second", "third", "last"]
 
 
@@ -335,10 +344,10 @@ def test_drain_without_safety_raises_what_a_job_raises_once_it_is_recorded(manua
     assert drain(manual, "names") == Drained(completed=1)
 
 
-def test_drain_without_safety_raises_the_reason_of_an_error(manual: Staffa):
+def test_drain_without_safety_raises_the_reason_of_an_error(staffa: Staffa):
     Named.enqueue(name="a", then="error")
     with pytest.raises(JobFailed, match=r"Named: not_today"):
-        drain(manual, "names", with_safety=False)
+        drain(staffa, "names", with_safety=False)
 
 
 def test_drain_without_safety_names_unknown_workers(manual: Staffa):
@@ -347,10 +356,10 @@ def test_drain_without_safety_names_unknown_workers(manual: Staffa):
         drain(manual, with_safety=False)
 
 
-def test_drain_without_safety_lets_cancelled_and_snoozed_jobs_pass(manual: Staffa):
+def test_drain_without_safety_lets_cancelled_and_snoozed_jobs_pass(staffa: Staffa):
     Named.enqueue(name="a", then="cancel")
     Named.enqueue(name="b", then="snooze")
-    assert drain(manual, "names", with_safety=False) == Drained(cancelled=1, snoozed=1)
+    assert drain(staffa, "names", with_safety=False) == Drained(cancelled=1, snoozed=1)
 
 
 def test_a_job_cancelled_by_an_earlier_one_does_not_run(manual: Staffa):
@@ -365,6 +374,43 @@ def test_a_job_cancelled_by_an_earlier_one_does_not_run(manual: Staffa):
     assert ran.names == []
 
 
+def test_a_job_that_is_cancelled_while_it_runs_counts_as_cancelled(manual: Staffa):
+    class SelfCancelling(Worker, queue="names", name="test_testing.SelfCancelling"):
+        def perform(self, job):
+            manual.cancel(job.id)
+
+    stored = SelfCancelling.enqueue()
+    assert drain(manual, "names") == Drained(cancelled=1)
+    assert manual.get(stored.id).state is State.CANCELLED
+
+
+def test_a_job_that_is_interrupted_is_put_back_as_it_was(manual: Staffa):
+    class Interrupted(Worker, queue="names", name="test_testing.Interrupted"):
+        def perform(self, job):
+            raise KeyboardInterrupt
+
+    stored = Interrupted.enqueue()
+    with pytest.raises(KeyboardInterrupt):
+        drain(manual, "names")
+    back = manual.get(stored.id)
+    assert (back.state, back.attempt, back.errors) == (State.AVAILABLE, 0, [])
+
+
+def test_an_outcome_that_another_transaction_keeps_from_being_recorded_is_told(postgres_url: str):
+    instance = Staffa(postgres_url, testing="manual")
+    with psycopg.connect(postgres_url) as other:
+
+        class Locked(Worker, name="test_testing.Locked"):
+            def perform(self, job):
+                other.execute("select 1 from oban_jobs where id = %s for update", [job.id])
+
+        stored = Locked.using(instance=instance).enqueue()
+        told = rf"another transaction holds the row of job {stored.id}, so its outcome \(completed\)"
+        with pytest.raises(DatabaseUnavailable, match=told):
+            drain(instance)
+    instance.close()
+
+
 def test_drain_leaves_no_job_executing_and_no_producer_alive(manual: Staffa):
     Named.enqueue(name="a", then="raise")
     with pytest.raises(ValueError, match="it broke"):
@@ -373,20 +419,20 @@ def test_drain_leaves_no_job_executing_and_no_producer_alive(manual: Staffa):
     assert all(producer.expired for producer in manual.producers())
 
 
-def test_drain_refuses_options_it_does_not_know(manual: Staffa):
+def test_drain_refuses_options_it_does_not_know(staffa: Staffa):
     with pytest.raises(
         TypeError, match=r"drain\(\) has no option 'with_schedule'; did you mean 'with_scheduled'\?"
     ):
-        drain(manual, with_schedule=True)
+        drain(staffa, with_schedule=True)
     with pytest.raises(
         TypeError, match="with_scheduled must be a bool or a datetime with a time zone, not 3"
     ):
-        drain(manual, with_scheduled=3)
+        drain(staffa, with_scheduled=3)
 
 
-async def test_drain_inside_an_event_loop_names_adrain(manual: Staffa):
+async def test_drain_inside_an_event_loop_names_adrain(staffa: Staffa):
     with pytest.raises(InsideEventLoop, match=r"await adrain"):
-        drain(manual)
+        drain(staffa)
 
 
 async def test_adrain_runs_async_workers_here_and_plain_ones_in_a_thread(manual: Staffa):
@@ -419,9 +465,9 @@ def test_perform_job_raises_what_the_worker_raises():
         perform_job(Named, {"name": "a", "then": "raise"})
 
 
-def test_perform_job_needs_no_instance_and_stores_nothing(manual: Staffa):
+def test_perform_job_needs_no_instance_and_stores_nothing(staffa: Staffa):
     perform_job(Named, {"name": "a"})
-    assert manual.jobs() == []
+    assert staffa.jobs() == []
 
 
 def test_perform_job_runs_async_workers_on_a_loop_of_its_own():
@@ -665,14 +711,14 @@ async def test_the_awaited_twins_do_the_same(manual: Staffa):
 # Another mode for a while
 
 
-def test_mode_inline_runs_jobs_at_once_for_a_while(manual: Staffa):
-    with mode(manual, "inline") as inline:
+def test_mode_inline_runs_jobs_at_once_for_a_while(staffa: Staffa):
+    with mode(staffa, "inline") as inline:
         assert Named.enqueue(name="a").state is State.COMPLETED
-        assert inline is not manual
+        assert inline is not staffa
     assert ran.names == ["a"]
 
     Named.enqueue(name="b")
-    assert [job.args["name"] for job in manual.jobs()] == ["b"]
+    assert [job.args["name"] for job in staffa.jobs()] == ["b"]
 
 
 def test_mode_manual_stores_jobs_of_an_inline_instance_for_a_while(url: str):
@@ -687,9 +733,9 @@ def test_mode_manual_stores_jobs_of_an_inline_instance_for_a_while(url: str):
     instance.close()
 
 
-def test_mode_manual_of_an_instance_that_stores_is_that_instance(manual: Staffa):
-    with mode(manual, "manual") as same:
-        assert same is manual
+def test_mode_manual_of_an_instance_that_stores_is_that_instance(staffa: Staffa):
+    with mode(staffa, "manual") as same:
+        assert same is staffa
 
 
 def test_assertions_in_inline_mode_say_that_nothing_is_stored():
@@ -778,3 +824,28 @@ def test_there_is_no_default_where_nobody_offers_one():
     program = "from staffa import Worker\nclass W(Worker, name='w'): ...\nW.enqueue()"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert f"{NoInstance.__name__}: there is no Staffa instance to take this job" in ended.stderr
+
+
+def test_the_plugin_brings_no_driver_and_no_other_extra_into_projects_that_do_not_use_it(tmp_path: Path):
+    (tmp_path / "test_nothing.py").write_text(
+        textwrap.dedent("""
+            import sys
+
+            def test_modules():
+                extras = {"psycopg", "sqlalchemy", "starlette", "typer", "staffa.testing", "staffa.engines.sqlite"}
+                assert "staffa.pytest_plugin" in sys.modules
+                assert not extras & sys.modules.keys()
+        """)
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path}/t",
+        tmp_path,
+    ]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr

@@ -25,7 +25,7 @@ from staffa._lifecycle import handed_back
 from staffa.config import Testing
 from staffa.engine import Ack, Engine, JobFilter, ProducerInfo
 from staffa.engines.inline import InlineEngine
-from staffa.errors import JobFailed
+from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
 from staffa.telemetry import Event, JobStopped
 from staffa.worker import JobFunction, Worker, find, is_async, registered
@@ -296,18 +296,32 @@ class _Draining:
 
     async def _execute(self, producer: ProducerInfo, job: AnyJob) -> None:
         errors: list[BaseException | None] = []
-        with _listening(self._staffa, job, errors):
-            after = await self._run(job, self._staffa)
+        try:
+            with _listening(self._staffa, job, errors):
+                after = await self._run(job, self._staffa)
+        except BaseException:
+            await self._engine.exchange(producer, [Ack(job, handed_back(job))], 0)
+            raise
         if self._left is not None:
             self._left -= 1
-        if after is None:
-            return
-        await self._engine.exchange(producer, [Ack(job, after)], 0)
-        self._ended[OUTCOMES[after.state]] += 1
+        if after is not None:
+            await self._record(producer, job, after)
+        if after is not None and not self._safe:
+            _raise_failure(after, errors)
+
+    async def _record(self, producer: ProducerInfo, job: AnyJob, after: AnyJob) -> None:
+        """Store what a job became, and count it; where it was cancelled meanwhile, that counts."""
+        exchanged = await self._engine.exchange(producer, [Ack(job, after)], 0)
+        if exchanged.again:
+            raise DatabaseUnavailable(
+                f"another transaction holds the row of job {job.id}, so its outcome ({after.state}) is not recorded"
+            )
+        if exchanged.bounced:
+            [after] = await self._engine.jobs(JobFilter(ids=[job.id or 0])) or [after]
         if after.state is State.SCHEDULED:
             self._snoozed.add(job.id)
-        if not self._safe:
-            _raise_failure(after, errors)
+        if after.state in OUTCOMES:
+            self._ended[OUTCOMES[after.state]] += 1
 
     def _is_new(self, job: AnyJob) -> bool:
         """Tell whether a job was enqueued after this drain began, where that matters."""

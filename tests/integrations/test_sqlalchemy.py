@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from staffa import Staffa, Worker
-from staffa.errors import DatabaseError, SchemaMissing, UnsupportedConnection
+from staffa.errors import DatabaseBusy, DatabaseError, SchemaMissing, UnsupportedConnection
 from staffa.integrations.sqlalchemy import join
 
 
@@ -371,4 +371,18 @@ async def test_tables_are_made_inside_a_transaction_that_already_writes(sqlite_u
     await engine.dispose()
 
     assert [job.args for job in await instance.ajobs()] == [{"kept": True}]
+    instance.close()
+
+
+def test_a_write_lock_of_somebody_else_is_told_as_ours(sqlite_url: str):
+    instance = Staffa(sqlite_url, testing="manual")
+    instance.migrate()
+    impatient = create_engine(sqlite_url, connect_args={"timeout": 0.05})
+    patient = create_engine(sqlite_url)
+    with Session(patient) as holder, Session(impatient) as session:
+        Welcome.using(connection=holder, instance=instance).enqueue()
+        with pytest.raises(DatabaseBusy, match="another connection holds SQLite's write lock"):
+            Welcome.using(connection=session, instance=instance).enqueue()
+    impatient.dispose()
+    patient.dispose()
     instance.close()
