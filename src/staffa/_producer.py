@@ -12,7 +12,7 @@ from uuid import uuid4
 from staffa._backoff import reconnect_delay, retry_delay
 from staffa._executor import Hands, Running, Stop, execute, taken_clock
 from staffa._job import AnyJob, State
-from staffa._lifecycle import failed, handed_back
+from staffa._lifecycle import failed
 from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Telemetry
 
