@@ -106,6 +106,12 @@ class SqliteDatabase:
             )
         if self.path == ":memory:":
             raise UnsupportedConnection(IN_MEMORY)
+        with _translating():
+            self._prepare(connection)
+        return SqlEngine(Joined(connection))
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Refuse a connection that would commit by itself; make the tables it will need."""
         if _commits_by_itself(connection):
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
@@ -114,7 +120,6 @@ class SqliteDatabase:
             self.make_tables_inside(_own_rows(connection))
         else:
             self.make_tables()
-        return SqlEngine(Joined(connection))
 
     def notifier(self) -> Notifier:
         return self._notifier
@@ -301,9 +306,10 @@ class Writer:
                 db.close()
                 db = None
                 continue
-            if self._changed is not None and (version := _data_version(db)) != seen:
+            changed = self._changed  # which another thread may take away at any moment
+            if changed is not None and (version := _data_version(db)) != seen:
                 seen = version
-                self._changed()
+                changed()
         if db is not None:
             db.close()
 

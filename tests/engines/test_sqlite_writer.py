@@ -1,0 +1,85 @@
+"""The thread that owns SQLite's connection outlives everything that happens around it."""
+
+import asyncio
+import itertools
+import sqlite3
+from contextlib import closing
+
+import pytest
+from contract import Trial, ids, job
+
+from staffa.engine import JobFilter
+from staffa.engines.sqlite import SqliteDatabase
+from staffa.errors import DatabaseBusy, UnstorableData
+
+
+@pytest.fixture
+def database(on_sqlite: Trial) -> SqliteDatabase:
+    assert isinstance(on_sqlite.database, SqliteDatabase)
+    return on_sqlite.database
+
+
+async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+):
+    await database.engine.insert([job()])
+    versions = itertools.count(1)
+
+    def look(_: sqlite3.Connection) -> int:
+        database.writer.watch(None)
+        return next(versions)
+
+    monkeypatch.setattr("staffa.engines.sqlite._data_version", look)
+    database.writer.watch(lambda: None)
+    await database.engine.insert([job()])
+    assert next(versions) > 1
+    assert await asyncio.wait_for(database.engine.insert([job()]), 10)
+
+
+async def test_a_word_that_fails_undoes_itself_alone(database: SqliteDatabase):
+    good, bad, fine = await asyncio.gather(
+        database.engine.insert([job(), job()]),
+        database.engine.insert([job(), job(queue=None)]),
+        database.engine.insert([job()]),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, UnstorableData)
+    assert sorted(ids(good) + ids(fine)) == sorted(ids(await database.engine.jobs(JobFilter())))
+
+
+async def test_a_caller_that_gave_up_waiting_stops_nobody(database: SqliteDatabase):
+    given_up = [asyncio.ensure_future(database.engine.insert([job()])) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)
+    assert len(await asyncio.wait_for(database.engine.insert([job()]), 10)) == 1
+
+
+async def test_it_can_be_stopped_and_used_again(database: SqliteDatabase):
+    before = await database.engine.insert([job()])
+    database.dispose()
+    after = await database.engine.insert([job()])
+    assert ids(await database.engine.jobs(JobFilter())) == [after[0].id, before[0].id]
+
+
+async def test_words_that_wait_when_it_is_stopped_are_still_answered(database: SqliteDatabase):
+    await database.engine.insert([job()])
+    waiting = [database.writer.do(lambda session: session.run("clock")) for _ in range(50)]
+    database.dispose()
+    assert all([future.result(10) for future in waiting])
+
+
+async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("staffa.engines.sqlite.LONGEST_LOCK_SECONDS", 0.1)
+    database.make_tables()
+    database.dispose()
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(DatabaseBusy, match="write lock"):
+            await database.engine.insert([job()])
+        assert await database.engine.jobs(JobFilter()) == []
+        other.execute("rollback")
+    assert len(await database.engine.insert([job()])) == 1
