@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from education_crm.schema import metadata
 
 BUSY_SECONDS = 30
+BACKSTOP_PAGES = 100_000
 
 
 class Database:
@@ -67,6 +68,9 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     dbapi_connection.isolation_level = None
     dbapi_connection.execute("pragma journal_mode = wal")
     dbapi_connection.execute("pragma foreign_keys = on")
+    # Copying the log back into the file is left to the process that leads Staffa's queues: before
+    # SQLite 3.51.3 two connections that do it at once can damage the file.
+    dbapi_connection.execute(f"pragma wal_autocheckpoint = {BACKSTOP_PAGES}")
 
 
 def _begin_sqlite(connection: Connection) -> None:

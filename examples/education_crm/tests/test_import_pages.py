@@ -2,12 +2,13 @@
 
 import csv
 import io
+import threading
 from datetime import timedelta
 
 import pytest
 
 from education_crm.queues import open_queues
-from education_crm.workers import CsvImportWorker
+from education_crm.workers import CsvImportWorker, csv_import_worker
 
 FOUR = 'name,phone\nAsha,9876543210\nRavi,+91 98765 43211\n=cmd(),12345\n"<b>Uma</b>",\n'
 
@@ -45,6 +46,33 @@ async def test_a_file_gets_a_job_at_once_and_its_result_is_shown_when_it_is_ther
     assert "&lt;b&gt;Uma&lt;/b&gt;" in page
     assert list(office.crm.settings.imports.iterdir()) == []
     assert "leads.csv" in (await admin.client.get("/imports")).text
+
+
+async def test_progress_is_told_before_the_transaction_opens_and_shown_on_the_page(
+    admin, office, monkeypatch
+):
+    reached, go_on = threading.Event(), threading.Event()
+    save = csv_import_worker._save
+
+    def wait_then_save(*args):
+        reached.set()
+        assert go_on.wait(30)
+        save(*args)
+
+    monkeypatch.setattr(csv_import_worker, "_save", wait_then_save)
+    address = (await upload(admin, office)).headers["location"]
+
+    try:
+        status = await admin.until(f"{address}/status", lambda status: status.get("progress"))
+        assert reached.is_set()
+        assert status["state"] == "executing"
+        assert status["progress"] == {"current": 4, "total": 4, "note": "saving"}
+        assert "saving: 4 of about 4 rows" in (await admin.client.get(address)).text
+        assert "leads.csv" in (await admin.client.get("/imports")).text
+    finally:
+        go_on.set()
+
+    assert (await finished(admin, address))["state"] == "completed"
 
 
 async def test_a_program_gets_202_and_the_job(admin, office):
