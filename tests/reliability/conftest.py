@@ -5,6 +5,8 @@ import importlib
 import os
 import signal
 import sqlite3
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -39,8 +41,14 @@ class OwnServer:
         os.kill(self._server.get_pid(), signal.SIGQUIT)
         self._server.get_postmaster_info().process.wait(20)
 
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
+    def start(self) -> Any:
+        """Start again; a server that was just killed may need a moment to let go of its shared memory."""
+        for _ in range(20):
+            try:
+                return self._server.ensure_postgres_running()
+            except subprocess.SubprocessError:
+                time.sleep(0.5)
+        return self._server.ensure_postgres_running()
 
     def close(self) -> None:
         self._server.stop()

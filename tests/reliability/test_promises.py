@@ -369,7 +369,7 @@ class BrokenPlugin:
 async def test_a_malformed_notification_a_listeners_bug_or_a_plugins_error_never_stops_the_machine(
     url: str,
 ) -> None:
-    staffa = quick(url)
+    staffa = quick(url, poll=timedelta(seconds=30))  # so that only a notification can wake it
     staffa._plugins.append(BrokenPlugin())
     failures: list[PluginFailed] = []
 
