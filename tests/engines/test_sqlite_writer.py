@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from contract import Trial, ids, job
 
+from contract import Trial, ids, job
 from staffa.engine import JobFilter
 from staffa.engines.sqlite import SqliteDatabase
 from staffa.errors import DatabaseBusy, UnstorableData
@@ -32,8 +32,8 @@ async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
     monkeypatch.setattr("staffa.engines.sqlite._data_version", look)
     database.writer.watch(lambda: None)
     await database.engine.insert([job()])
-    assert next(versions) > 1
     assert await asyncio.wait_for(database.engine.insert([job()]), 10)
+    assert next(versions) == 2
 
 
 async def test_a_word_that_fails_undoes_itself_alone(database: SqliteDatabase):
@@ -67,7 +67,7 @@ async def test_words_that_wait_when_it_is_stopped_are_still_answered(database: S
     await database.engine.insert([job()])
     waiting = [database.writer.do(lambda session: session.run("clock")) for _ in range(50)]
     database.dispose()
-    assert all([future.result(10) for future in waiting])
+    assert all(future.result(10) for future in waiting)
 
 
 async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(
