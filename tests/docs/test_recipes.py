@@ -59,8 +59,8 @@ def test_continuous_integration_runs_the_checks_and_the_test_command_of_the_read
     lines = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
 
     assert "make test" in commands_of("README.md")
-    assert lines[-2:] == ["make check", "make test"]
     assert "set -euo pipefail" in lines
+    assert lines[-4:] == ["status=0", "make check || status=$?", "make test || status=$?", 'exit "$status"']
 
 
 def test_make_demo_imports_the_leads_and_joins_the_recording():
