@@ -149,7 +149,8 @@ MUTANTS = [
             (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
             (
                 f"{SQL}/sqlite/settle_jobs.sql",
-                "and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end is given.producer",
+                "and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end"
+                " is given.producer",
                 "",
             ),
         ),
@@ -212,7 +213,8 @@ MUTANTS = [
         (
             (
                 "src/staffa/_producer.py",
-                "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n            await self._wait_for_database(error)",
+                "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n"
+                "            await self._wait_for_database(error)",
                 "        except ZeroDivisionError as error:\n            await self._wait_for_database(error)",
             ),
             ("src/staffa/instance.py", "await asyncio.sleep(RESTART_SECONDS)", "await asyncio.sleep(3600)"),
@@ -310,16 +312,16 @@ def survives(mutant: Mutant) -> bool:
             check=False,
         )
         last = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-300:]
-        print(
-            f"{'SURVIVED' if ' passed' in last else 'killed  '} {mutant.promise} | without: {mutant.safeguard} | {last}",
-            flush=True,
-        )
-        return " passed" in last
+        survived = " passed" in last
+        verdict = "SURVIVED" if survived else "killed  "
+        print(f"{verdict} {mutant.promise} | without: {mutant.safeguard} | {last}", flush=True)
+        return survived
 
 
 def main() -> int:
     wanted = sys.argv[1].lower() if len(sys.argv) > 1 else ""
-    return int(any([survives(mutant) for mutant in MUTANTS if wanted in mutant.promise.lower()]))
+    survivors = [mutant for mutant in MUTANTS if wanted in mutant.promise.lower() and survives(mutant)]
+    return int(bool(survivors))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import eventually, finished, quick
 from starlette.applications import Starlette
 
+from nodes import eventually, finished, quick
 from staffa import Job, Lifeline, Pruner, Staffa, Stager, State, Worker
 from staffa.errors import ConfigError, DatabaseError, InsideEventLoop, NoInstance, SchemaMissing
 from staffa.worker import default_instance
@@ -193,7 +193,7 @@ async def test_a_lifespan_runs_the_queues_of_an_asgi_application(url: str) -> No
 
 
 async def test_a_module_that_cannot_be_imported_is_named_at_start(make: Any) -> None:
-    with pytest.raises(ConfigError, match="modules: 'no.such.jobs' cannot be imported"):
+    with pytest.raises(ConfigError, match=r"modules: 'no\.such\.jobs' cannot be imported"):
         await make(modules=["no.such.jobs"]).start()
 
 
@@ -275,7 +275,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"this is a text file, and a long one at that" * 50)
-    with pytest.raises(DatabaseError, match="jobs.db.*not a database"):
+    with pytest.raises(DatabaseError, match=r"jobs\.db.*not a database"):
         Staffa(f"sqlite:///{tmp_path}/jobs.db").insert(Touch.new())
     with pytest.raises(DatabaseError, match="unable to open"):
         Staffa(f"sqlite:///{tmp_path}/no/such/folder/jobs.db").insert(Touch.new())

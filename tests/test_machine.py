@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from nodes import eventually, finished, quick
 
+from nodes import eventually, finished, quick
 from staffa import Cancel, Error, Job, Lifeline, Pruner, Snooze, Staffa, State, Worker, current_job, job
 from staffa.telemetry import JobStarted, JobStopped, LeaderChanged, LoopStuck, PluginTicked
 
@@ -155,12 +155,11 @@ async def test_a_job_is_discarded_when_its_attempts_are_used_up(staffa: Staffa) 
 
 
 class Plain(Worker, name="machine.Plain"):
-    def perform(self, job: Job) -> None:
+    def perform(self, job: Job) -> object:
         told["thread"] = threading.current_thread().name
         if job.args.get("stop"):
             raise StopIteration
-        if job.args.get("coroutine"):
-            return asyncio.sleep(0)  # type: ignore[return-value]
+        return asyncio.sleep(0) if job.args.get("coroutine") else None
 
 
 async def test_plain_workers_run_in_threads_of_their_own(staffa: Staffa) -> None:
@@ -175,7 +174,9 @@ async def test_a_stop_iteration_in_a_thread_is_a_failure_like_any_other(staffa: 
     assert "StopIteration" in failed.errors[0]["error"]
 
 
-async def test_a_coroutine_returned_by_a_plain_worker_is_a_failure_that_says_what_to_do(staffa: Staffa) -> None:
+async def test_a_coroutine_returned_by_a_plain_worker_is_a_failure_that_says_what_to_do(
+    staffa: Staffa,
+) -> None:
     async with staffa:
         failed = await one(staffa, Plain.new(coroutine=True), State.RETRYABLE)
     assert "make it `async def`" in failed.errors[0]["error"]
@@ -184,7 +185,9 @@ async def test_a_coroutine_returned_by_a_plain_worker_is_a_failure_that_says_wha
 # Workers and arguments that are not there
 
 
-async def test_an_unknown_worker_fails_its_job_with_a_clear_error_and_keeps_the_queue_flowing(staffa: Staffa) -> None:
+async def test_an_unknown_worker_fails_its_job_with_a_clear_error_and_keeps_the_queue_flowing(
+    staffa: Staffa,
+) -> None:
     async with staffa:
         failed = await one(staffa, Job(worker="os.system", args={"command": "true"}), State.RETRYABLE)
         await one(staffa, Answer.new(do="nothing"), State.COMPLETED)
@@ -447,7 +450,9 @@ async def test_finished_jobs_are_pruned_by_the_age_of_their_state(url: str) -> N
     staffa = quick(url, plugins=[pruner, Lifeline(interval=timedelta(seconds=0.1))])
     pruned: list[PluginTicked] = []
     staffa.telemetry.attach(
-        lambda event: pruned.append(event) if isinstance(event, PluginTicked) and event.plugin == "Pruner" else None
+        lambda event: (
+            pruned.append(event) if isinstance(event, PluginTicked) and event.plugin == "Pruner" else None
+        )
     )
     async with staffa:
         kept = [

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -56,11 +57,12 @@ class OwnServer:
 
 
 @pytest.fixture(scope="session")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    server = OwnServer(tmp_path_factory.mktemp("own"))
-    yield server
-    server.close()
+def own_server() -> Iterator[OwnServer]:
+    with TemporaryDirectory(prefix="staffa-own-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        server = OwnServer(Path(folder) / "pg")
+        yield server
+        server.close()
 
 
 def _cuttable_postgres(server: OwnServer) -> Cuttable:

@@ -1,7 +1,6 @@
 """Each sentence of the promises, kept against real processes, real signals and databases that go away."""
 
 import asyncio
-import os
 import signal
 import sqlite3
 import subprocess
@@ -18,9 +17,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from nodes import OtherNode, eventually, finished, quick
 
-from staffa import Error, Job, Lifeline, Staffa, State, Worker
+from nodes import OtherNode, eventually, finished, quick
+from staffa import Error, Job, Staffa, State, Worker
 from staffa.errors import DatabaseUnavailable, InvalidArguments, InvalidJob
 from staffa.telemetry import ExchangeFailed, JobBounced, JobStarted, PluginFailed
 
@@ -97,7 +96,8 @@ WORKER_PROCESS = """
             await asyncio.sleep(job.args["seconds"])
 
     async def main() -> None:
-        async with Staffa(sys.argv[1], heartbeat=timedelta(seconds=0.1), plugins=[Lifeline(silence=timedelta(hours=1))]):
+        patient = Lifeline(silence=timedelta(hours=1))
+        async with Staffa(sys.argv[1], heartbeat=timedelta(seconds=0.1), plugins=[patient]):
             await asyncio.sleep(60)
 
     asyncio.run(main())
@@ -172,7 +172,8 @@ def full_disk(url: str, staffa: Staffa) -> Any:
         admin.execute("""
             create function full_disk() returns trigger language plpgsql as $$
             begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end $$;
-            create trigger full_disk before insert or update on oban_jobs for each statement execute function full_disk()
+            create trigger full_disk before insert or update on oban_jobs
+              for each statement execute function full_disk()
         """)
         yield
         admin.execute("drop trigger full_disk on oban_jobs")
@@ -550,7 +551,7 @@ async def test_threads_that_cannot_be_stopped_are_left_to_lifeline(url: str) -> 
         (lambda: Quick.using(priority=10).new(), InvalidJob, "priority must be a whole number from 0 to 9"),
         (lambda: Quick.using(queue="").new(), InvalidJob, "queue must be text of 1 to 127 characters"),
         (lambda: Quick.using(max_attempts=0).new(), InvalidJob, "max_attempts must be a whole number"),
-        (lambda: Job(), InvalidJob, "worker must be text"),
+        (Job, InvalidJob, "worker must be text"),
     ],
 )
 async def test_bad_input_gets_an_error_that_names_what_is_wrong_and_nothing_is_written(
