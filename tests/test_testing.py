@@ -16,6 +16,7 @@ import pytest
 
 from nodes import eventually
 from staffa import Cancel, Error, Job, Snooze, Staffa, State, Worker, current_job, job
+from staffa._bridge import at_once
 from staffa.errors import (
     DatabaseUnavailable,
     InsideEventLoop,
@@ -169,6 +170,7 @@ def test_a7_a_cancelled_job_never_runs_again_by_itself_but_by_hand(manual: Staff
     assert [(error["attempt"], error["error"]) for error in cancelled.errors] == [(1, "not_wanted")]
 
     in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    assert at_once(manual.plain_engine.stage(100, now=in_an_hour)) == []
     assert drain(manual, "names", with_scheduled=in_an_hour) == Drained()
     assert ran.names == ["a"]
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -439,3 +440,19 @@ def test_sqlite_does_not_join_a_postgresql_connection(on_sqlite: Staffa, postgre
         pytest.raises(UnsupportedConnection, match=r"in SQLite; it cannot join a psycopg\.Connection"),
     ):
         Welcome.using(connection=db).enqueue()
+
+
+def test_a_closed_connection_is_told_as_ours(staffa: Staffa):
+    with connected(staffa.url) as db:
+        db.close()
+        with pytest.raises(DatabaseError, match="closed"):
+            Welcome.using(connection=db).enqueue()
+
+
+def test_a_connection_of_another_thread_is_told_as_ours(on_sqlite: Staffa):
+    with connected(on_sqlite.url) as db, ThreadPoolExecutor(1) as elsewhere:
+        db.execute("create table users (id integer)")
+        db.execute("insert into users values (1)")
+        enqueued = elsewhere.submit(lambda: Welcome.using(connection=db, instance=on_sqlite).enqueue())
+        with pytest.raises(DatabaseError, match="created in a thread can only be used in that same thread"):
+            enqueued.result()

@@ -11,6 +11,7 @@ from typing_extensions import assert_type
 
 from staffa import Job, Staffa, Worker, job
 from staffa._job import AnyJob
+from staffa.testing import assert_enqueued, drain, perform_job
 
 
 @job
@@ -44,6 +45,11 @@ RIGHT = """
     Import.enqueue(path="a")
     Import.using(meta={"by": 1}, queue="other", max_attempts=2).enqueue({"path": "a"})
     await Import.aenqueue(path="a")
+    staffa = Staffa("sqlite://", testing="manual")
+    assert_type(drain(staffa, with_scheduled=True).completed, int)
+    assert_type(assert_enqueued(staffa, worker=add, args={"left": 1}, timeout=1), AnyJob)
+    perform_job(Import, {"path": "a"}, attempt=2)
+    perform_job(add, {"left": 1})
 """
 
 WRONG = {
@@ -72,6 +78,9 @@ WRONG = {
     "Import.using(quue=1)": 'Unexpected keyword argument "quue" for "using" of "Worker"',
     "job(quue=1)": 'Unexpected keyword argument "quue" for overloaded function "job"',
     'job(max_attempts="x")': 'No overload variant of "job" matches argument type "str"',
+    'assert_enqueued(staffa, quue="mail")': 'Unexpected keyword argument "quue" for "assert_enqueued"',
+    "drain(staffa, with_schedule=True)": 'Unexpected keyword argument "with_schedule" for "drain"',
+    "perform_job(print, {})": 'Argument 1 to "perform_job" has incompatible type',
     "send.aenqueue(1)": "Are you missing an await?",
 }
 
