@@ -149,8 +149,10 @@ MUTANTS = [
             (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
             (
                 f"{SQL}/sqlite/settle_jobs.sql",
-                "and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end"
-                " is given.producer",
+                (
+                    "and case when json_valid(oban_jobs.attempted_by)"
+                    " then json_extract(oban_jobs.attempted_by, '$[1]') end is given.producer"
+                ),
                 "",
             ),
         ),
@@ -213,8 +215,10 @@ MUTANTS = [
         (
             (
                 "src/staffa/_producer.py",
-                "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n"
-                "            await self._wait_for_database(error)",
+                (
+                    "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n"
+                    "            await self._wait_for_database(error)"
+                ),
                 "        except ZeroDivisionError as error:\n            await self._wait_for_database(error)",
             ),
             ("src/staffa/instance.py", "await asyncio.sleep(RESTART_SECONDS)", "await asyncio.sleep(3600)"),

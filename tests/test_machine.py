@@ -485,7 +485,7 @@ async def test_telemetry_tells_of_every_job_with_its_times(staffa: Staffa) -> No
 async def test_a_blocked_event_loop_is_reported_with_the_stacks_of_all_threads(url: str) -> None:
     class Culprit(Worker, name="machine.Culprit"):
         async def perform(self, job: Job) -> None:
-            time.sleep(1)  # noqa: ASYNC251 - the fault under test
+            time.sleep(1)
 
     staffa = quick(url, stuck_after=timedelta(seconds=0.4))
     reports: list[LoopStuck] = []

@@ -55,7 +55,7 @@ class Block(Worker, name="tests.Block"):
 
     async def perform(self, job: Job) -> None:
         runs[job.args["name"]] += 1
-        time.sleep(job.args["seconds"])  # noqa: ASYNC251 - the fault under test
+        time.sleep(job.args["seconds"])
 
 
 class UntilReleased(Worker, name="tests.UntilReleased"):
