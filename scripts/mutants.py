@@ -216,7 +216,8 @@ MUTANTS = [
             (
                 "src/staffa/_producer.py",
                 (
-                    "        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again\n"
+                    "        except Exception as error:"
+                    "  # noqa: BLE001 - whatever is wrong with the database, try again\n"
                     "            await self._wait_for_database(error)"
                 ),
                 "        except ZeroDivisionError as error:\n            await self._wait_for_database(error)",
