@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import uvicorn
 from rich.console import Console
+from sqlalchemy.exc import IntegrityError
 from starlette.applications import Starlette
 
 from education_crm import crm as process
@@ -98,11 +99,15 @@ def setup(
     crm.set_up()
     open_queues(crm.settings.database_url).migrate()
 
-    with crm.database.write() as connection:
-        if sample:
-            username = found_company(connection).admin_username
-        else:
-            add_user(connection, username, chosen, full_name=username, role="admin")
+    try:
+        with crm.database.write() as connection:
+            if sample:
+                username = found_company(connection).admin_username
+            else:
+                add_user(connection, username, chosen, full_name=username, role="admin")
+    except IntegrityError as error:
+        message = f"{username!r} is taken already, or shorter than 3 letters"
+        raise typer.BadParameter(message, param_hint="--username") from error
 
     typer.echo(f"Ready: log in as {username}{f' with {PASSWORD}' if sample else ''}")
 

@@ -1,12 +1,14 @@
 """A first office with people in it, for the demo and for trying things out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from education_crm.people import add_branch, add_user
-from education_crm.schema import branches
+from education_crm.schema import branches, users
 
 PASSWORD: Final = "ask-me-about-leads"  # noqa: S105 - the demo prints it
 People = tuple[tuple[str, str], ...]
@@ -55,10 +57,23 @@ class Company:
 
 def found_company(connection: Connection) -> Company:
     """Make two branches, seven telecallers and an admin; where some are there already, make new ones."""
-    before = connection.execute(select(func.count()).select_from(branches)).scalar_one()
-    suffix = f"-{before // len(OFFICES) + 1}" if before else ""
+    suffix = next(one for one in _suffixes() if _is_free(connection, one))
     admin_id = add_user(connection, f"admin{suffix}", PASSWORD, full_name="Lakshmi Rao", role="admin")
     return Company(admin_id, tuple(_office(connection, office, suffix) for office in OFFICES), suffix)
+
+
+def _suffixes() -> Iterator[str]:
+    return ("" if number == 1 else f"-{number}" for number in count(1))
+
+
+def _is_free(connection: Connection, suffix: str) -> bool:
+    """Whether nobody and nothing has one of the names with this ending."""
+    people = [username for _, _, telecallers in OFFICES for username, _ in telecallers]
+    usernames = [f"{name}{suffix}" for name in ("admin", *people)]
+    offices = [f"{name}{suffix}" for name, _, _ in OFFICES]
+    taken = select(users.c.id).where(users.c.username.in_(usernames)).limit(1)
+    opened = select(branches.c.id).where(branches.c.name.in_(offices)).limit(1)
+    return connection.execute(taken).first() is None and connection.execute(opened).first() is None
 
 
 def _office(connection: Connection, office: tuple[str, str, People], suffix: str) -> Office:

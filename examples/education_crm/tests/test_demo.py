@@ -98,5 +98,11 @@ def test_setting_up_and_sweeping(tmp_path):
     ended = demo("setup", "--password", "correct horse", *database, folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "log in as admin" in ended.stdout
+    again = demo("setup", "--password", "correct horse", *database, folder=tmp_path)
+    assert again.returncode == 2
+    assert "is taken already" in again.stderr
+    ended = demo("setup", "--sample", *database, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "log in as admin-2" in ended.stdout
     ended = demo("sweep", *database, folder=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "uploads 0, temporary files 0, recordings 0\n")
