@@ -231,6 +231,18 @@ async def test_an_ack_of_somebody_elses_job_bounces(trial: Trial):
     assert await trial.get(held) == held
 
 
+async def test_an_ack_of_a_job_that_obans_own_node_took_meanwhile_bounces(trial: Trial):
+    producer, held = await trial.taken(job())
+    await trial.hand_in(producer, (held, _lifecycle.handed_back(held)))
+    elixir = "{node,uuid}" if trial.is_postgres else '["node", "uuid"]'
+    await trial.change(held, state="executing", attempt=1, attempted_by=elixir)  # which knows no `take`
+    theirs = await trial.get(held)
+    assert theirs.take == held.take
+    for after in (_lifecycle.completed(held, NOW), failed(held)):
+        assert await trial.hand_in(producer, (held, after)) == ([], [], [Ack(held, after)])
+    assert await trial.get(held) == theirs
+
+
 async def test_late_acks_do_not_hold_up_their_neighbours(trial: Trial):
     await trial.insert_many(4)
     producer = await trial.producer()
@@ -292,6 +304,21 @@ async def test_text_that_no_database_takes_is_made_visible_and_blocks_nobody(tri
     assert await trial.states() == ["retryable", "retryable", "completed", "executing"]
     shown = error_of(await trial.get(held[1]))["error"]
     assert shown in ("a \\x00 b", "a \\ud800 b")
+
+
+async def test_an_outcome_that_cannot_be_stored_stays_open_and_blocks_nobody(trial: Trial):
+    await trial.insert_many(4)
+    producer = await trial.producer()
+    held = await trial.take(producer, 3)
+    unstorable = replace(failed(held[1]), attempt=None)
+    outcomes = [
+        (held[0], failed(held[0])),
+        (held[1], unstorable),
+        (held[2], _lifecycle.completed(held[2], NOW)),
+    ]
+    exchanged = await trial.hand_in(producer, *outcomes, demand=1)
+    assert (len(exchanged.taken), exchanged.again, exchanged.bounced) == (1, [Ack(held[1], unstorable)], [])
+    assert await trial.states() == ["retryable", "executing", "completed", "executing"]
 
 
 # Rows that somebody else has locked (only PostgreSQL locks rows)
