@@ -11,10 +11,11 @@ BLOCK_SIZE: Final = 8
 PARALLEL: Final = 1
 
 
-def hash_password(password: str) -> str:
+def hash_password(password: str, *, cost: int = COST) -> str:
     """A salted scrypt hash that carries its own parameters."""
     salt = secrets.token_bytes(16)
-    return f"scrypt${COST}${BLOCK_SIZE}${PARALLEL}${_text(salt)}${_text(_scrypt(password, salt))}"
+    digest = _scrypt(password, salt, cost, BLOCK_SIZE, PARALLEL)
+    return f"scrypt${cost}${BLOCK_SIZE}${PARALLEL}${_text(salt)}${_text(digest)}"
 
 
 def verify_password(password: str, stored: str) -> bool:
@@ -24,9 +25,7 @@ def verify_password(password: str, stored: str) -> bool:
     return hmac.compare_digest(again, _bytes(digest))
 
 
-def _scrypt(
-    password: str, salt: bytes, cost: int = COST, block_size: int = BLOCK_SIZE, parallel: int = PARALLEL
-) -> bytes:
+def _scrypt(password: str, salt: bytes, cost: int, block_size: int, parallel: int) -> bytes:
     return hashlib.scrypt(
         password.encode("utf-8", "surrogatepass"), salt=salt, n=cost, r=block_size, p=parallel, dklen=32
     )

@@ -32,6 +32,7 @@ from education_crm.web.app import build_app
 from visitors import PASSWORD, Person
 
 DATABASES = ["sqlite", "postgres"]
+QUICK_HASH = hash_password(PASSWORD, cost=16)
 
 
 @pytest.fixture(scope="session")
@@ -276,11 +277,10 @@ async def visitor(app):
 @pytest.fixture
 def let_in(crm):
     """Give somebody a password and return the username."""
-    hashed = hash_password(PASSWORD)
 
     def let_in(user_id):
         with crm.database.write() as connection:
-            connection.execute(update(users).where(users.c.id == user_id).values(password_hash=hashed))
+            connection.execute(update(users).where(users.c.id == user_id).values(password_hash=QUICK_HASH))
             return connection.execute(select(users.c.username).where(users.c.id == user_id)).scalar_one()
 
     return let_in

@@ -464,6 +464,7 @@ def test_what_cannot_be_an_import_is_refused_where_it_is_enqueued(queue, office,
     assert queue.jobs() == []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_c16_a_hundred_thousand_rows_take_little_memory(crm, office, capsys):
     path = office.csv(many(MAX_ROWS))
     told = [crm.settings.database_url, str(crm.settings.temp_root), json.dumps(office.args(path))]

@@ -194,11 +194,9 @@ async def test_an_import_cancelled_while_it_waited_has_ended(admin, office):
     staffa.close()
 
 
-@pytest.mark.parametrize(
-    "address", ["/imports/99999999999999999999", "/leads/%00", "/imports/new?branch_id=%00"]
-)
-async def test_odd_addresses_break_nothing(admin, address):
-    assert (await admin.client.get(address)).status_code in {200, 403, 404}
+async def test_odd_addresses_break_nothing(admin):
+    for address in ("/imports/99999999999999999999", "/leads/%00", "/imports/new?branch_id=%00"):
+        assert (await admin.client.get(address)).status_code in {200, 404}
 
 
 async def test_odd_names_break_nothing(visitor):

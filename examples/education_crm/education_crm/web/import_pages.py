@@ -66,12 +66,11 @@ async def show_import(request: Request) -> Response:
     """How far an import is, or what came of it."""
     await admin(request)
     job_id = number_in_path(request, "job_id")
-    log, people = await run_in_threadpool(_log_with_names, request, job_id)
+    job, log, people = await _import(request, job_id)
 
     if log is not None:
         return render(request, "import_result.html", {"log": log, "people": people, "rows_shown": ROWS_SHOWN})
 
-    job = await _job(request, job_id)
     return render(request, "import_progress.html", {"job": job, "status": _status(job)})
 
 
@@ -79,10 +78,10 @@ async def import_status(request: Request) -> Response:
     """How far an import is, for the page that shows it."""
     await admin(request)
     job_id = number_in_path(request, "job_id")
-    log, _ = await run_in_threadpool(_log_with_names, request, job_id)
+    job, log, _ = await _import(request, job_id)
 
     if log is None:
-        return JSONResponse(_status(await _job(request, job_id)))
+        return JSONResponse(_status(job))
 
     counts = {"total": log.total_rows, "successful": log.successful_rows, "failed": log.failed_rows}
     return JSONResponse({"job_id": job_id, "state": log.status, "finished": True, **counts})
@@ -191,13 +190,18 @@ def _log_with_names(request: Request, job_id: int) -> tuple[Row[Any] | None, dic
         return log, names(connection, ids)
 
 
-async def _job(request: Request, job_id: int) -> Job:
-    job = await staffa_of(request).aget(job_id)
+async def _import(request: Request, job_id: int) -> tuple[Job, Row[Any] | None, dict[str, str]]:
+    """The job of an import and its log, if it is there; raises Problem when neither is.
 
-    if job is None or job.worker != CsvImportWorker.options.name:
+    The job is asked for first: where it has ended, its log was written before.
+    """
+    job = await staffa_of(request).aget(job_id)
+    log, people = await run_in_threadpool(_log_with_names, request, job_id)
+
+    if log is None and (job is None or job.worker != CsvImportWorker.options.name):
         raise _not_found()
 
-    return job
+    return job or Job(), log, people
 
 
 def _status(job: Job) -> dict[str, Any]:
