@@ -29,6 +29,7 @@ from staffa.errors import (
 from staffa.testing import (
     Drained,
     aall_enqueued,
+    aassert_enqueued,
     adrain,
     all_enqueued,
     aperform_job,
@@ -39,7 +40,6 @@ from staffa.testing import (
     perform_job,
     refute_enqueued,
 )
-from staffa.testing import aassert_enqueued as awaited_assert
 
 TOMORROW = timedelta(days=1)
 
@@ -702,9 +702,9 @@ async def test_the_awaited_twins_do_the_same(manual: Staffa):
 
     await arefute_enqueued(manual, worker=Named)
     with pytest.raises(AssertionError, match="nothing is enqueued"):
-        await awaited_assert(manual, worker=Named)
+        await aassert_enqueued(manual, worker=Named)
     stored = await Named.aenqueue(name="a")
-    assert await awaited_assert(manual, worker=Named) == stored
+    assert await aassert_enqueued(manual, worker=Named) == stored
     assert await aall_enqueued(manual) == [stored]
     with pytest.raises(AssertionError, match="yet there is"):
         await arefute_enqueued(manual, worker=Named)

@@ -350,11 +350,12 @@ def test_any_row_factory_of_sqlite_will_do(on_sqlite: Staffa, rows, writing):
         db.execute("create table users (id integer)")
         if writing:
             db.execute("insert into users values (1)")
-        stored = Welcome.using(connection=db).enqueue()
+        first = Welcome.using(connection=db).enqueue()
+        second = Welcome.using(connection=db).enqueue()
         db.commit()
         assert db.row_factory is rows
 
-    assert on_sqlite.jobs() == [stored]
+    assert on_sqlite.jobs() == [second, first]
 
 
 def test_an_explicit_begin_holds_the_job_back(on_sqlite: Staffa):

@@ -215,6 +215,7 @@ async def test_a_blocking_call_with_an_awaited_session_names_aenqueue_and_sends_
     staffa: Staffa, awaited_sql: AsyncEngine
 ):
     async with AsyncSession(awaited_sql) as session:
+        await session.execute(text("select 1"))
         with pytest.raises(UnsupportedConnection, match="await aenqueue"):
             Welcome.using(connection=session).enqueue()
         await session.execute(text("select 1"))
@@ -341,6 +342,9 @@ def test_a_sqlite_engine_that_emits_begin_itself_is_joined(sqlite_url: str):
         session.rollback()
         Welcome.using(connection=session, instance=instance).enqueue(kept=True)
         session.commit()
+    with engine.connect() as connection:
+        Welcome.using(connection=connection, instance=instance).enqueue(kept=False)
+        connection.rollback()
     engine.dispose()
 
     assert [job.args for job in instance.jobs()] == [{"kept": True}]
