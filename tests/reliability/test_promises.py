@@ -176,7 +176,7 @@ def full_disk(url: str, staffa: Staffa) -> Any:
               for each statement execute function full_disk()
         """)
         yield
-        admin.execute("drop trigger full_disk on oban_jobs")
+        admin.execute("drop function full_disk cascade")
 
 
 class Bulky(Worker, name="tests.Bulky", max_attempts=1):
