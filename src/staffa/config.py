@@ -26,6 +26,7 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 LONGEST_NAME = 127
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,8 @@ def unknown(key: str, known: Iterable[str], kind: str = "key") -> str:
     if near:
         hint = f"did you mean {near[0]!r}?"
     else:
-        hint = f"known are {', '.join(sorted(names))}" if names else "none is known"
+        more = ", ..." if len(names) > MOST_NAMED else ""
+        hint = f"known are {', '.join(sorted(names)[:MOST_NAMED])}{more}" if names else "none is known"
     return f"unknown {kind} {key!r}; {hint}"
 
 

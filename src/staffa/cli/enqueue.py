@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json as json_format
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -71,20 +72,30 @@ def _built(name: str, args: dict[str, Any], options: dict[str, Any], *, force: b
         if force:
             return Job(worker=name, args=args, **options)
         raise UnknownWorker(
-            f"{unknown(name, _names(), 'worker')} (workers are found through `modules` and `app`;"
+            f"{_unknown(name)} (workers are found through `modules` and `app`;"
             " --force stores the job all the same)"
         ) from None
     return worker.using(**options).new(args)
 
 
-def _names() -> list[str]:
-    return sorted(registered())
+def _unknown(name: str) -> str:
+    """Name the nearest worker: people tend to leave its module out."""
+    by_last_part = {full.rpartition(".")[2].lower(): full for full in sorted(registered(), reverse=True)}
+    near = difflib.get_close_matches(name, [*registered()], 1, 0.8) or [
+        by_last_part[part]
+        for part in difflib.get_close_matches(name.rpartition(".")[2].lower(), [*by_last_part], 1)
+    ]
+    return (
+        f"unknown worker {name!r}; did you mean {near[0]!r}?"
+        if near
+        else unknown(name, registered(), "worker")
+    )
 
 
 def _object(text: str) -> dict[str, Any]:
     """Read the arguments; keys given twice are refused rather than dropped."""
     try:
-        found = json_format.loads(text, object_pairs_hook=_once)
+        found = json_format.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except ValueError as error:
         raise InvalidArguments(
             f"--args: {error}; write a JSON object, as in --args '{{\"user_id\": 1}}', not {text!r}"
@@ -99,6 +110,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key is given twice")
     return found
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
 
 
 def _delay(text: str | None) -> timedelta | None:

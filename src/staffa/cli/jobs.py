@@ -61,9 +61,10 @@ def show_list(
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first. JSON: a list of jobs, each as `jobs show` shows it."""
+    states = [_state(each) for each in state or ()]
     with settings.instance(looks=True) as staffa:
         found = staffa.jobs(
-            states=[_state(each) for each in state or ()],
+            states=states,
             queues=queue or (),
             workers=worker or (),
             before=before,
@@ -122,9 +123,10 @@ def retry(settings: Settings, ids: Ids, json: AsJson = False) -> None:
 
     JSON: {"retried": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
     """
+    asked = _once(ids)
     with settings.instance(looks=True) as staffa:
-        retried = {job.id for job in staffa.retry(*_once(ids))}
-        _answer(staffa, "retried", ids, retried, _why_not_retried, json=json)
+        retried = {job.id for job in staffa.retry(*asked)}
+        _answer(staffa, "retried", asked, retried, _why_not_retried, json=json)
 
 
 @commands.command("cancel")
@@ -134,9 +136,10 @@ def cancel(settings: Settings, ids: Ids, json: AsJson = False) -> None:
 
     JSON: {"cancelled": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
     """
+    asked = _once(ids)
     with settings.instance(looks=True) as staffa:
-        cancelled = {job.id for job in staffa.cancel(*_once(ids))}
-        _answer(staffa, "cancelled", ids, cancelled, _why_not_cancelled, json=json)
+        cancelled = {job.id for job in staffa.cancel(*asked)}
+        _answer(staffa, "cancelled", asked, cancelled, _why_not_cancelled, json=json)
 
 
 @commands.command("delete")
@@ -146,9 +149,10 @@ def delete(settings: Settings, ids: Ids, json: AsJson = False) -> None:
 
     JSON: {"deleted": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
     """
+    asked = _once(ids)
     with settings.instance(looks=True) as staffa:
-        deleted = set(staffa.delete(*_once(ids)))
-        _answer(staffa, "deleted", ids, deleted, _why_not_deleted, json=json)
+        deleted = set(staffa.delete(*asked))
+        _answer(staffa, "deleted", asked, deleted, _why_not_deleted, json=json)
 
 
 # What was done, and why something was not
@@ -157,14 +161,13 @@ def delete(settings: Settings, ids: Ids, json: AsJson = False) -> None:
 def _answer(
     staffa: Staffa,
     done: str,
-    ids: Sequence[int],
+    asked: Sequence[int],
     touched: set[int | None] | set[int],
     why: Callable[[AnyJob], str],
     *,
     json: bool,
 ) -> None:
     """Tell which jobs were touched; exit 1 where some were not."""
-    asked = _once(ids)
     missed = [each for each in asked if each not in touched]
     known = {job.id: job for job in staffa.jobs(ids=missed, limit=len(missed))} if missed else {}
     refused = [

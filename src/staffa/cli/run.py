@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -67,7 +67,9 @@ def run(
     _tell_what_runs(staffa)
     staffa.telemetry.attach(_log_failures)
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    # what jobs enqueue goes to the instance that runs them, whatever else their modules make
+    mine = staffa.as_default() if config.app is None else nullcontext()
+    with mine, asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(Service(staffa, until_idle=until_idle).serve())
 
 

@@ -102,7 +102,7 @@ class Settings:
 
 def _built(config: Config) -> Staffa:
     _find_modules_here()
-    return Staffa.from_config(config, default=True)
+    return Staffa.from_config(config)
 
 
 def application(path: str) -> Staffa:
