@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import select
 import threading
@@ -44,6 +45,8 @@ Body = Callable[[Session], Coroutine[Any, Any, T]]
 
 PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
 MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 POOL_WAIT_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 CONNECTION_OPTIONS: dict[str, Any] = {
@@ -67,6 +70,7 @@ class PostgresDatabase:
         self._pool_size = pool_size
         self._lock = threading.Lock()
         self._blocking_pool: psycopg_pool.ConnectionPool | None = None
+        self._pid: int | None = None
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine = SqlEngine(Awaited(self), channel=self._channel)
@@ -164,7 +168,8 @@ class PostgresDatabase:
         ):
             connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
             quoted = quoted_name(self._schema)
-            connection.execute(f"create schema if not exists {quoted}".encode())
+            if not connection.execute("select from pg_namespace where nspname = %s", [self._schema]).fetchall():
+                connection.execute(f"create schema {quoted}".encode())  # which few roles may do
             connection.execute(f"set local search_path to {quoted}".encode())
             connection.execute(
                 "create table if not exists staffa_schema (version integer primary key,"
@@ -192,8 +197,10 @@ class PostgresDatabase:
             yield PlainSession(connection, self._schema)
 
     def _opened(self) -> psycopg_pool.ConnectionPool:
+        """Return the pool of this process; one made before a fork belongs to the parent."""
         with self._lock:
-            if self._blocking_pool is None:
+            if self._blocking_pool is None or self._pid != os.getpid():
+                self._pid = os.getpid()
                 self._blocking_pool = psycopg_pool.ConnectionPool(
                     self._url,
                     min_size=0,
@@ -275,7 +282,9 @@ class AwaitedOn:
 class AsyncSession:
     """Statements on an awaited connection, with cursor and row format of our own; a foreign one keeps its types."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str, *, foreign: bool = False) -> None:
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], schema: str, *, foreign: bool = False
+    ) -> None:
         self._connection, self._schema, self._foreign = connection, schema, foreign
 
     async def run(self, name: str, **params: Any) -> list[Row]:
@@ -353,8 +362,7 @@ class UtcLoader(TimestampLoader):
         try:
             return super().load(data).replace(tzinfo=UTC)
         except psycopg.DataError:
-            outermost = datetime.min if text.startswith("-") or text.endswith("BC") else datetime.max
-            return outermost.replace(tzinfo=UTC)
+            return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
 
 
 def _adapt(adapters: AdaptersMap) -> None:

@@ -250,7 +250,7 @@ class Writer:
         self._waiting = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._pid: int | None = None
         self._changed: Callable[[], None] | None = None
         self._pragmas: dict[str, int] = {"wal_autocheckpoint": BACKSTOP_CHECKPOINT_PAGES}
 
@@ -279,12 +279,13 @@ class Writer:
             thread.join()
 
     def _put(self, item: Any) -> None:
-        if os.getpid() != self._pid:
+        if self._pid not in (None, os.getpid()):
             raise DatabaseError(
                 "this Staffa was used before a fork; SQLite's locks do not survive one: make a Staffa in each process"
             )
         with self._lock:
             if self._thread is None:
+                self._pid = os.getpid()
                 kind = "reader" if self._reads_only else "writer"
                 self._thread = threading.Thread(target=self._run, name=f"staffa sqlite {kind}", daemon=True)
                 self._thread.start()
