@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,7 @@ from staffa.testing import (
     perform_job,
     refute_enqueued,
 )
+from staffa.worker import default_instance, withdraw
 
 TOMORROW = timedelta(days=1)
 
@@ -740,6 +742,14 @@ def test_mode_manual_of_an_instance_that_stores_is_that_instance(staffa: Staffa)
         assert same is staffa
 
 
+def test_another_mode_does_not_confuse_other_threads(sqlite_url: str):
+    instance = Staffa(sqlite_url, testing="manual", default=True)
+    with mode(instance, "inline"), ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(default_instance).result() is instance
+    withdraw(instance)
+    instance.close()
+
+
 def test_assertions_in_inline_mode_say_that_nothing_is_stored():
     instance = Staffa("sqlite://", testing="inline")
     with pytest.raises(AssertionError, match="no job is ever enqueued in inline mode"):
@@ -762,6 +772,17 @@ async def test_the_fixture_is_the_default_of_async_tests_and_their_threads(staff
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, lambda: Named.using(instance=staffa).enqueue(name="b"))
     assert [job.args["name"] for job in await aall_enqueued(staffa)] == ["b", "a"]
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_the_fixture_takes_jobs_of_threads_that_know_nothing_and_leaves_no_trace(staffa: Staffa, time):
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(Named.enqueue, name=time).result()
+    assert_enqueued(staffa, args={"name": time})
+    kept_alive.append(staffa)
+
+
+kept_alive: list[Staffa] = []  # as a traceback does
 
 
 def test_the_inline_fixture_runs_jobs_at_once(staffa_inline: Staffa):

@@ -9,6 +9,7 @@ import pytest
 
 from staffa.config import Testing
 from staffa.instance import Staffa
+from staffa.worker import withdraw
 
 
 @pytest.fixture
@@ -36,4 +37,5 @@ def _default_instance(url: str, testing: Testing) -> Iterator[Staffa]:
         with instance.as_default():
             yield instance
     finally:
+        withdraw(instance)
         instance.close()

@@ -28,7 +28,7 @@ from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
 from staffa.telemetry import Event, JobStopped
-from staffa.worker import JobFunction, Worker, find, is_async, registered
+from staffa.worker import JobFunction, Worker, find, is_async, registered, withdraw
 
 AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
 
@@ -63,6 +63,7 @@ def mode(staffa: Staffa, testing: Testing) -> Iterator[Staffa]:
         queues=staffa.queues,
         testing=testing,
     )
+    withdraw(twin)
     try:
         with twin.as_default():
             yield twin

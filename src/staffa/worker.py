@@ -432,6 +432,11 @@ def offer(instance: Enqueuer) -> None:
     _instances.append(weakref.ref(instance, _instances.remove))
 
 
+def withdraw(instance: Enqueuer) -> None:
+    """Let workers enqueue through an instance no longer, unless it is named."""
+    _instances[:] = [reference for reference in _instances if reference() is not instance]
+
+
 @contextmanager
 def overridden(instance: Enqueuer) -> Iterator[None]:
     """Make an instance the default in this context."""
