@@ -2,6 +2,8 @@
 
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -84,6 +86,22 @@ def test_migrate_works_in_a_schema_of_its_own(staffa, empty_postgres_url):
     assert (said.code, said.json["schema"]) == (0, "jobs")
     with psycopg.connect(empty_postgres_url) as connection:
         assert connection.execute("select count(*) from jobs.oban_jobs").fetchone() == (0,)
+
+
+def test_migrate_needs_no_right_to_make_schemas_where_there_is_one(staffa, empty_postgres_url):
+    role = f"role_{uuid4().hex}"
+    with psycopg.connect(empty_postgres_url, autocommit=True) as admin:
+        admin.execute(f"create role {role} login password 'secret'")
+        admin.execute(f"grant all on schema public to {role}")
+
+    parts = urlsplit(empty_postgres_url)
+    as_role = urlunsplit(parts._replace(netloc=f"{role}:secret@{parts.netloc.rpartition('@')[2]}"))
+    said = staffa("migrate", "--database", as_role)
+
+    assert said.code == 0, said.err
+    with psycopg.connect(empty_postgres_url, autocommit=True) as admin:
+        admin.execute(f"drop owned by {role} cascade")
+        admin.execute(f"drop role {role}")
 
 
 @pytest.mark.parametrize("project_on", ["sqlite", "postgres"])

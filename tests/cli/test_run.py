@@ -57,7 +57,8 @@ def test_until_idle_runs_due_jobs_and_leaves_later_ones(project):
 def test_until_idle_waits_for_jobs_that_jobs_enqueue_and_runs_them_too(project):
     project.write(
         "chain.py",
-        "from staffa import Staffa, job\n\nits_own = Staffa('sqlite:///elsewhere.db', default=True)\n\n@job\ndef link(left: int) -> None:\n    if left:\n        link.enqueue(left - 1)\n",
+        "from staffa import Staffa, job\n\nits_own = Staffa('sqlite:///elsewhere.db', default=True)\n\n"
+        "@job\ndef link(left: int) -> None:\n    if left:\n        link.enqueue(left - 1)\n",
     )
     project.configure(modules=["chain"])
     with_jobs = project.instance()
