@@ -5,7 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CRM := examples/education_crm
-TESTS := tests $(CRM)/tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,7 +17,7 @@ demo: $(READY) ## Import 10,000 leads and join a recording with the Education CR
 	@cd $(CRM) && $(abspath $(BIN))/python -m education_crm demo
 
 test: $(READY) ## Run all tests, on SQLite and on a PostgreSQL that they start themselves
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the floors, as CI does
 	@$(BIN)/ruff format --check .
