@@ -78,7 +78,7 @@ async def test_an_insert_is_heard_by_another_instance(make: Callable[..., Staffa
 
 async def test_an_insert_of_another_process_is_heard(make: Callable[..., Staffa], url: str):
     here = make(run_queues=False)
-    process = subprocess.Popen(  # noqa: ASYNC220 - it is spoken to line by line, from a thread
+    process = subprocess.Popen(
         [sys.executable, "-c", INSERTER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
