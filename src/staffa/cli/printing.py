@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -62,9 +61,9 @@ def tell_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fitted(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", min_width=len(header))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -22,15 +22,7 @@ commands = typer.Typer(
 )
 
 SILENT = timedelta(seconds=30)
-SHOWN = (
-    State.AVAILABLE,
-    State.SCHEDULED,
-    State.EXECUTING,
-    State.RETRYABLE,
-    State.COMPLETED,
-    State.DISCARDED,
-    State.CANCELLED,
-)
+ALWAYS_SHOWN = (State.AVAILABLE, State.EXECUTING)
 
 
 @commands.command("list")
@@ -61,9 +53,10 @@ def show_list(
 
 
 def _states(counts: Mapping[str, Mapping[State, int]]) -> list[State]:
-    """Choose the columns: suspended jobs are rare, and shown only where there are some."""
-    suspended = any(State.SUSPENDED in jobs for jobs in counts.values())
-    return [*SHOWN, State.SUSPENDED] if suspended else [*SHOWN]
+    """Choose the columns, so that they fit: states in which there are jobs, and those people ask for."""
+    return [
+        state for state in State if state in ALWAYS_SHOWN or any(jobs.get(state) for jobs in counts.values())
+    ]
 
 
 def _row(
