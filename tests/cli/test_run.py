@@ -178,6 +178,20 @@ def test_a_second_signal_puts_jobs_back_at_once_and_exits_1(project):
     with_jobs.close()
 
 
+def test_cancelling_by_hand_stops_a_job_that_runs_in_another_process(project, staffa):
+    project.configure(grace="1h")
+    with_jobs = project.instance()
+    stored = with_jobs.insert(Job(worker=project.worker("naps")))
+    process = project.start("run", "--until-idle")
+    project.wait_for("napping")
+
+    assert staffa("jobs", "cancel", str(stored.id)).code == 0
+
+    assert project.finish(process).code == 0  # which an hour of grace would not allow if the job went on
+    assert with_jobs.get(stored.id).state is State.CANCELLED
+    with_jobs.close()
+
+
 def test_a_job_retried_by_hand_truly_runs(project, staffa):
     with_jobs = project.instance()
     stored = with_jobs.insert(Job(worker=project.worker("imports"), max_attempts=1))
