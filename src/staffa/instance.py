@@ -25,7 +25,7 @@ from staffa._job import AnyJob, State
 from staffa._peer import Peer
 from staffa._producer import Producer
 from staffa._repeat import repeat
-from staffa.config import Config, QueueConfig, Testing, load, queues_of
+from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
 from staffa.engine import Database, Engine, JobFilter, ProducerInfo
 from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, UnsupportedConnection
@@ -116,7 +116,7 @@ class Staffa:
         return cls(found.database, **{**settings, **options})
 
     def __repr__(self) -> str:
-        return f"<Staffa {self.name} on {_without_password(self.url)}>"
+        return f"<Staffa {self.name} on {without_password(self.url)}>"
 
     # Storing jobs
 
@@ -476,7 +476,7 @@ def _database(url: str, schema: str) -> Database:
     scheme = url.partition("://")[0].partition("+")[0]
     if scheme not in ENGINES:
         raise ConfigError(
-            f"{_without_password(url)!r} is no database URL: write sqlite:///app.db or postgresql://user@host/name"
+            f"{without_password(url)!r} is no database URL: write sqlite:///app.db or postgresql://user@host/name"
         )
     module, name, extra = ENGINES[scheme]
     try:
@@ -504,9 +504,3 @@ def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:
 def _refuse_testing(testing: object) -> None:
     if testing not in (None, "manual", "inline"):
         raise ConfigError(f'testing must be "manual", "inline" or None, not {testing!r}')
-
-
-def _without_password(url: str) -> str:
-    head, separator, rest = url.rpartition("@")
-    user, colon, _ = head.rpartition(":")
-    return f"{user}:***@{rest}" if separator and colon and "//" not in head[len(user) :] else url
