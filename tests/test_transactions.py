@@ -95,7 +95,7 @@ def test_closing_without_commit_leaves_nothing(staffa: Staffa):
 
 def test_a_job_never_ends_the_caller_s_transaction(staffa: Staffa):
     with connected(staffa.url) as db:
-        db.execute("create table users (id integer)")
+        db.execute("create temporary table users (id integer)")
         db.commit()
         db.execute("insert into users values (1)")
         Welcome.using(connection=db).enqueue()

@@ -110,15 +110,16 @@ def test_a_connection_that_is_closed_without_commit_leaves_nothing(staffa: Staff
 
 
 def test_the_caller_s_own_rows_and_the_job_are_stored_together(staffa: Staffa, sql: Engine):
-    with sql.begin() as connection:
-        connection.execute(text("create table users (id integer)"))
-    with sql.begin() as connection:
-        connection.execute(text("insert into users values (1)"))
-        Welcome.using(connection=connection).enqueue(user_id=1)
-
     with sql.connect() as connection:
+        connection.execute(text("create temporary table users (id integer)"))
+        connection.commit()
+        for kept in (False, True):
+            connection.execute(text("insert into users values (1)"))
+            Welcome.using(connection=connection).enqueue(kept=kept)
+            (connection.commit if kept else connection.rollback)()
         assert connection.scalar(text("select count(*) from users")) == 1
-    assert len(staffa.jobs()) == 1
+
+    assert [job.args for job in staffa.jobs()] == [{"kept": True}]
 
 
 def test_a_scoped_session_is_joined_as_the_session_it_stands_for(staffa: Staffa, sql: Engine):
