@@ -25,6 +25,7 @@ def test_what_a_page_shows_works_from_top_to_bottom(page, tmp_path, request):
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": "",
+        "PYTEST_DEBUG_TEMPROOT": str(tmp_path),  # a pytest on a page must not touch the folders of this one
         "NO_COLOR": "1",
         "TERM": "dumb",
         "COLUMNS": "110",
