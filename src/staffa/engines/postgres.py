@@ -168,7 +168,9 @@ class PostgresDatabase:
         ):
             connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
             quoted = quoted_name(self._schema)
-            if not connection.execute("select from pg_namespace where nspname = %s", [self._schema]).fetchall():
+            if not connection.execute(
+                "select from pg_namespace where nspname = %s", [self._schema]
+            ).fetchall():
                 connection.execute(f"create schema {quoted}".encode())  # which few roles may do
             connection.execute(f"set local search_path to {quoted}".encode())
             connection.execute(
