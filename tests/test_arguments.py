@@ -102,7 +102,6 @@ def test_whatever_is_admitted_comes_back_the_same(value):
         ({"a\0": 2}, "the key 'a\\x00' of args['value'] contains a NUL character"),
         ([1, {"deep": [NOON]}], "args['value'][1]['deep'][0] is a datetime"),
     ],
-    ids=repr,
 )
 def test_what_json_cannot_hold_faithfully_is_refused_by_its_place(value, told: str):
     assert refused(value).startswith(told)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -21,27 +20,8 @@ PLAIN = ("sqlite-plain", "memory-plain", "postgres-plain")
 JOINED = ("sqlite-joined", "postgres-joined", "postgres-joined-awaited")
 
 
-URLS = {"sqlite": "sqlite_url", "postgres": "emptied_postgres_url"}
+URLS = {"sqlite": "sqlite_url", "postgres": "postgres_url"}
 Ground = tuple[str, Database, str]
-
-
-@pytest.fixture(scope="session")
-def shared_postgres_url(postgres: str, postgres_template: str) -> Iterator[str]:
-    """One PostgreSQL database for the whole contract: a new one for each test takes longer than the test."""
-    name = f"contract_{uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute(f"create database {name} template {postgres_template}".encode())
-        yield database_of(postgres, name)
-        admin.execute(f"drop database if exists {name} with (force)".encode())
-
-
-@pytest.fixture
-def emptied_postgres_url(shared_postgres_url: str) -> str:
-    """The shared database, as if it were fresh."""
-    with psycopg.connect(shared_postgres_url, autocommit=True) as admin:
-        admin.execute("set lock_timeout = '10s'")
-        admin.execute("truncate oban_jobs, oban_peers, staffa_producers restart identity")
-    return shared_postgres_url
 
 
 @pytest.fixture(params=[*AWAITED, *PLAIN])

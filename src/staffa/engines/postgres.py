@@ -45,8 +45,8 @@ Body = Callable[[Session], Coroutine[Any, Any, T]]
 
 PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
 MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
-EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 POOL_WAIT_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 CONNECTION_OPTIONS: dict[str, Any] = {
