@@ -50,15 +50,19 @@ class Bench(Protocol):
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave by the ordinary way on SIGTERM too, so that rooms are cleared; collect garbage beforehand."""
+    """Collect garbage beforehand; end as by Ctrl-C on SIGTERM too, so that rooms are cleared."""
+    ended_by: list[int] = []
 
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    def end(number: int, _: FrameType | None) -> None:
+        ended_by.append(number)
+        signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, end)
     try:
         gc.collect()
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(128 + (ended_by or [signal.SIGINT])[0]) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
