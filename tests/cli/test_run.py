@@ -178,6 +178,24 @@ def test_a_second_signal_puts_jobs_back_at_once_and_exits_1(project):
     with_jobs.close()
 
 
+@on_sqlite
+def test_two_signals_in_one_breath_are_two_signals(project):
+    project.configure(grace="1h")
+    with_jobs = project.instance()
+    stored = with_jobs.insert(Job(worker=project.worker("naps")))
+    process = project.start("run")
+    project.wait_for("napping")
+
+    process.send_signal(signal.SIGSTOP)  # so that both are waiting when the process goes on
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+
+    assert project.finish(process).code == 1
+    assert with_jobs.get(stored.id).state is State.AVAILABLE
+    with_jobs.close()
+
+
 def test_cancelling_by_hand_stops_a_job_that_runs_in_another_process(project, staffa):
     project.configure(grace="1h")
     with_jobs = project.instance()

@@ -134,12 +134,12 @@ class Service:
             signal.signal(number, heard)
 
     def _hear(self, name: str) -> None:
-        if self._told.is_set():
+        self._told.set()
+        if self._signals > 1:
             logger.warning("%s again: running jobs are put back at once", name)
             self._lose_patience()
         else:
             logger.info("%s: no more jobs are taken; waiting for those that run", name)
-            self._told.set()
 
     def _lose_patience(self) -> None:
         if self._patience is not None:
@@ -180,6 +180,8 @@ class Service:
                 await self._staffa.stop()
         except TimeoutError:
             code = 1
+        finally:
+            self._patience = None
         if code or self._staffa.unstopped:
             await self._put_back()
         return code
