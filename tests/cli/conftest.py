@@ -122,6 +122,13 @@ class Said:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the workers and instances of one project from the next test."""
+    monkeypatch.setattr("staffa.worker._registry", {})
+    monkeypatch.setattr("staffa.worker._instances", [])
+
+
 @pytest.fixture
 def project(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     made = Project(tmp_path / "project", url, f"work_{uuid4().hex}")
@@ -143,7 +150,6 @@ def staffa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sai
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("staffa.worker._registry", {})
     for key in os.environ.keys() - _clean_environment().keys():
         monkeypatch.delenv(key)
 

@@ -82,6 +82,8 @@ def test_a_folder_that_is_not_there_is_told_in_one_line(staffa, tmp_path):
 def test_a_database_that_does_not_answer_is_told_in_one_line(staffa):
     said = staffa("bench", "--database", "postgresql://127.0.0.1:1/none")
 
+    assert "connect" in said.err
+    assert "schema" not in said.err
     assert (said.code, said.err.count("\n")) == (1, 1)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from staffa.cli.bench.figures import Figures
 from staffa.cli.bench.ours import latencies, throughput
-from staffa.cli.bench.place import Bench, undisturbed
+from staffa.cli.bench.place import Bench, in_peace, undisturbed
 from staffa.cli.bench.raw import raw_latencies, raw_throughput
 from staffa.cli.printing import tell_json, tell_table
 from staffa.cli.settings import Settings
@@ -68,8 +68,12 @@ def bench(
     """
     with settings.instance() as staffa:
         url = staffa.url
+    place = _place(url)
     with undisturbed():
-        report = _measured(_place(url), jobs, [concurrency] * 3 if concurrency else [*CONCURRENCIES], _say)
+        try:
+            report = _measured(place, jobs, [concurrency] * 3 if concurrency else [*CONCURRENCIES], _say)
+        finally:
+            in_peace(place.clear)
 
     report["database"] = without_password(url)
     if json:

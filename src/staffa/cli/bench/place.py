@@ -45,7 +45,10 @@ class Bench(Protocol):
         """Tell whether workers hear at once of jobs that another process stored."""
 
     def room(self) -> AbstractContextManager[Room]:
-        """Make fresh tables; they are gone afterwards, whatever happened."""
+        """Make fresh tables; they are gone afterwards."""
+
+    def clear(self) -> None:
+        """Drop what an interruption at an odd moment has left of the rooms."""
 
 
 @contextmanager
@@ -67,8 +70,8 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def cleared(clear: Callable[[], None]) -> None:
-    """Clear a room although the person presses Ctrl-C again."""
+def in_peace(clear: Callable[[], None]) -> None:
+    """Clear up although the person presses Ctrl-C again."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
-from staffa.cli.bench.place import QUEUE, Raw, cleared
+from staffa.cli.bench.place import QUEUE, Raw, in_peace
 from staffa.engines._sql.statements import quoted_name, statement
 from staffa.engines.postgres import CONNECTION_OPTIONS, PLACEHOLDER, conninfo_of, translated
 from staffa.errors import DatabaseError
@@ -27,16 +26,24 @@ class PostgresBench:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._rooms: list[PostgresRoom] = []
 
     @contextmanager
     def room(self) -> Iterator[PostgresRoom]:
         room = PostgresRoom(self._url, f"staffa_bench_{uuid4().hex[:12]}")
+        self._rooms.append(room)
         try:
-            with _translating():
-                room.make()
-                yield room
-        finally:
-            cleared(partial(_drop, room))
+            room.make()
+        except DatabaseError:  # migrating is one transaction: nothing was made
+            self._rooms.remove(room)
+            raise
+        with _translating():
+            yield room
+        in_peace(self.clear)
+
+    def clear(self) -> None:
+        while self._rooms:
+            _drop(self._rooms.pop())
 
 
 class PostgresRoom:

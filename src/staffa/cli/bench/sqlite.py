@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from staffa._clock import utc_now
 from staffa._lifecycle import instant
-from staffa.cli.bench.place import QUEUE, Raw, cleared
+from staffa.cli.bench.place import QUEUE, Raw, in_peace
 from staffa.engines._sql.statements import statement
 from staffa.engines.sqlite import LEADER_CHECKPOINT_PAGES, path_of
 from staffa.errors import ConfigError
 from staffa.instance import Staffa
+
+LAST_WORD_SECONDS = 2.0
 
 
 class SqliteBench:
@@ -28,20 +30,31 @@ class SqliteBench:
 
     def __init__(self, url: str) -> None:
         path = path_of(url)
-        self._folder = None if path == ":memory:" else Path(path).parent
+        self._parent = Path(tempfile.gettempdir()) if path == ":memory:" else Path(path).parent
+        self._folders: list[Path] = []
 
     @contextmanager
     def room(self) -> Iterator[SqliteRoom]:
+        folder = self._parent / f".staffa-bench-{uuid4().hex[:12]}"
+        self._folders.append(folder)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=".staffa-bench-", dir=self._folder))
+            folder.mkdir()
         except OSError as error:
             raise ConfigError(
-                f"database: nothing can be written in {self._folder}: {error.strerror}"
+                f"database: nothing can be written in {self._parent}: {error.strerror}"
             ) from error
-        try:
-            yield SqliteRoom(folder / "bench.db")
-        finally:
-            cleared(partial(shutil.rmtree, folder, ignore_errors=True))
+        yield SqliteRoom(folder / "bench.db")
+        in_peace(self.clear)
+
+    def clear(self) -> None:
+        """Delete folders, again while an interrupted instance still writes there."""
+        deadline = time.monotonic() + LAST_WORD_SECONDS
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            while folder.exists() and time.monotonic() < deadline:
+                time.sleep(LAST_WORD_SECONDS / 100)
+                shutil.rmtree(folder, ignore_errors=True)
+        self._folders.clear()
 
 
 class SqliteRoom:
