@@ -1,6 +1,9 @@
 """Enqueueing in transactions of SQLAlchemy."""
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -230,6 +233,30 @@ async def test_a_plain_session_may_be_used_by_awaited_callers(staffa: Staffa, sq
         await Welcome.using(connection=session).aenqueue()
 
     assert len(await staffa.ajobs()) == 1
+
+
+def test_a_plain_session_needs_no_greenlet(sqlite_url: str):
+    program = textwrap.dedent("""
+        import sys
+        sys.modules["greenlet"] = None
+
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import Session, scoped_session, sessionmaker
+        from staffa import Staffa, Worker
+
+        class Welcome(Worker, name="welcome"): ...
+
+        staffa, engine = Staffa(sys.argv[1]), create_engine(sys.argv[1])
+        with Session(engine) as session, session.begin():
+            Welcome.using(connection=session).enqueue()
+        with scoped_session(sessionmaker(engine))() as session, session.begin():
+            Welcome.using(connection=session).enqueue()
+        print(len(staffa.jobs()))
+    """)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, sqlite_url], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == "2"
 
 
 # Refusals

@@ -17,7 +17,6 @@ from sqlalchemy.exc import (
     OperationalError,
     UnboundExecutionError,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import scoped_session
 
@@ -38,10 +37,19 @@ from staffa.errors import (
 )
 from staffa.notifier import Payload
 
+try:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+except ImportError:  # SQLAlchemy needs greenlet for these; without it nobody has one to give
+    AWAITED: tuple[type[Any], ...] = ()
+    SCOPED: tuple[type[Any], ...] = (scoped_session,)
+else:
+    AWAITED = (AsyncConnection, AsyncSession)
+    SCOPED = (scoped_session, async_scoped_session)
+
 T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 Plain: TypeAlias = Connection | OrmSession
-Awaited: TypeAlias = AsyncConnection | AsyncSession
+Awaited: TypeAlias = "AsyncConnection | AsyncSession"
 
 FOLDERS = {"sqlite": "sqlite", "postgresql": "postgres"}
 AUTOCOMMIT = (
@@ -56,12 +64,12 @@ def join(connection: Any, database: Database) -> Engine:
         return database.joined(connection)
     if isinstance(database, SqliteDatabase) and database.path == ":memory:":
         raise UnsupportedConnection(IN_MEMORY)
-    if isinstance(connection, scoped_session | async_scoped_session):
+    if isinstance(connection, SCOPED):
         connection = connection()
 
     if isinstance(connection, Connection | OrmSession):
         return SqlEngine(BlockingOn(connection, database), channel=database.channel)
-    if isinstance(connection, AsyncConnection | AsyncSession):
+    if isinstance(connection, AWAITED):
         return SqlEngine(AwaitedOn(connection, database), channel=database.channel)
     raise UnsupportedConnection(
         f"{type(connection).__qualname__} of SQLAlchemy is in no transaction that could be joined: "
