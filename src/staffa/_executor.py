@@ -132,7 +132,10 @@ class _Attempt:
     async def outcome(self) -> AnyJob | None:
         token = current.set(self._job)
         try:
-            after = await self._performed()
+            if self._running.stopped is None:
+                after = await self._performed()
+            else:  # before its first step
+                after = self._stopped(asyncio.CancelledError())
             if after is not None:
                 after = self._with_progress(after)
                 await self._hook(after)
@@ -253,7 +256,10 @@ class _Attempt:
         return replace(after, meta={**after.meta, "progress": self._running.told})
 
     async def _hook(self, after: AnyJob) -> None:
-        """Tell the worker that its job ends unfinished; its errors do not count."""
+        """Tell the worker that its job ends unfinished; its errors do not count.
+
+        A stop that comes meanwhile cuts the hook off; the outcome stands.
+        """
         if self._worker is None:
             return
         match after.state:
@@ -268,6 +274,11 @@ class _Attempt:
                 await hook(after)
             else:
                 await self._hands.call(self._running, hook, after)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or self._running.stopped is None:
+                raise
+            task.uncancel()
         except Exception:
             logger.exception("%s of %s failed", hook.__name__, after.worker)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
@@ -21,20 +23,19 @@ logger = logging.getLogger("staffa")
 PROGRESS_SECONDS = 0.5
 LAST_WORD_SECONDS = 2.0
 
-
 Take = tuple[int | None, int]
 
 
 class Slot:
     """A place of the queue's limit: a job that runs, and perhaps a thread that outlives it."""
 
-    __slots__ = ("job", "key", "running", "settled", "task")
+    __slots__ = ("begun", "job", "key", "running", "settled", "task")
 
     def __init__(self, job: AnyJob) -> None:
         self.job = job
         self.key = _key(job)
         self.running = Running()
-        self.settled = False
+        self.begun = self.settled = False
         self.task: asyncio.Task[None] | None = None
 
     def stop(self, why: Stop) -> None:
@@ -42,7 +43,8 @@ class Slot:
         if self.settled or self.running.stopped is not None:
             return
         self.running.stopped = why
-        if self.task is not None and self.running.thread is None:
+        # A task cancelled before its first step would never run, and so never give this place back.
+        if self.task is not None and self.begun and self.running.thread is None:
             self.task.cancel()
 
 
@@ -180,16 +182,14 @@ class Producer:
                     slot.running.told = None
 
     async def _begin_again(self) -> None:
-        """Go on under a new id after others took us for dead: hand in what is done, stop what is not ours."""
+        """Go on under a new id after others took us for dead: stop what is not ours, hand in what is done."""
         for slot in self._slots.values():
             slot.stop(Stop.LOST)
+        await self._exchange(0)
         logger.warning(
             "queue %s was taken for dead; its jobs run elsewhere, it goes on as a new one", self.queue
         )
         self._telemetry.emit(ProducerExpired(self.queue, self.info.id))
-        finished, self._finished = self._finished, []
-        with suppress(Exception):
-            await self._engine.exchange(self.info, finished, 0)
         self.info = self._new_info()
         self.registered = self._expired = False
 
@@ -204,10 +204,10 @@ class Producer:
         await asyncio.sleep(reconnect_delay(self._failures).total_seconds())
         self.wake()
 
-    async def _rest(self) -> None:
+    async def _rest(self, deadline: float = math.inf) -> None:
         """Wait until something finishes or comes in, but not for ever."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._poll):
+            async with asyncio.timeout(min(self._poll, max(deadline - time.monotonic(), 0.001))):
                 await self._wake.wait()
         self._wake.clear()
 
@@ -220,11 +220,12 @@ class Producer:
     async def _work(self, slot: Slot) -> None:
         job = slot.job
         clock = taken_clock(job)
+        slot.begun = True
         try:
             after = await execute(
                 job, slot.running, hands=self._hands, telemetry=self._telemetry, clock=clock
             )
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # a worker may cancel the task it runs in
             logger.exception("job %s could not be executed", job.id)
             after = failed(job, clock(), repr(error), retry_delay(job.attempt, job.max_attempts))
         slot.settled = True
@@ -250,38 +251,29 @@ class Producer:
         while not self.idle and time.monotonic() < deadline:
             await self._turn()
             if not self.idle:
-                await self._rest_until(deadline)
+                await self._rest(deadline)
 
         for slot in self._slots.values():
             slot.stop(Stop.SHUTDOWN)
         deadline = time.monotonic() + LAST_WORD_SECONDS
         while time.monotonic() < deadline and any(not slot.settled for slot in self._slots.values()):
-            await self._rest_until(deadline)
+            await self._rest(deadline)
 
         await self._last_exchange()
 
     async def _last_exchange(self) -> None:
         try:
-            await self._engine.exchange(self.info, self._finished, 0)
+            await self._exchange(0)
             await self._engine.retire([self.info.id])
         except Exception as error:  # noqa: BLE001 - others will find out
             logger.warning("queue %s could not say good-bye to the database: %s", self.queue, error)
-        else:
-            self._finished = []
 
     async def hand_back_unstoppable(self) -> None:
         """Hand in what is done and put back all else, after `run`; only for a process that exits at once."""
         if self._finished:
-            await self._engine.exchange(self.info, self._finished, 0)
-            self._finished = []
+            await self._exchange(0)
         await self._engine.reconcile(self.info, [])
         await self._engine.retire([self.info.id])
-
-    async def _rest_until(self, deadline: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(self._poll, max(deadline - time.monotonic(), 0.001))):
-                await self._wake.wait()
-        self._wake.clear()
 
     def _new_info(self) -> ProducerInfo:
         return ProducerInfo(id=str(uuid4()), node=self._node, queue=self.queue, limit=self.limit)
@@ -292,7 +284,7 @@ def _key(job: AnyJob) -> Take:
     return job.id, job.take
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: object, *args: object) -> None:
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Slot], None], slot: Slot) -> None:
     """Call on a loop from a thread, if the loop still runs."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]
+        loop.call_soon_threadsafe(function, slot)
