@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -39,6 +39,7 @@ from staffa.notifiers.local import LocalNotifier
 T = TypeVar("T")
 decode = msgspec.json.Decoder().decode
 
+Waiting: TypeAlias = "queue.SimpleQueue[Any]"  # words with their futures, tasks, and None: the end
 Tell = Callable[[str, Sequence[Payload]], None]
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 Execute = Callable[..., Iterable[Row]]
@@ -244,10 +245,7 @@ class Writer:
 
     def __init__(self, path: str, *, tell: Tell | None = None, reads_only: bool = False) -> None:
         self._path, self._tell, self._reads_only = path, tell, reads_only
-        self._waiting: queue.SimpleQueue[
-            tuple[Body[Any], Future[Any]] | Callable[[sqlite3.Connection], None] | None
-        ]
-        self._waiting = queue.SimpleQueue()
+        self._waiting: Waiting = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid: int | None = None
@@ -272,10 +270,14 @@ class Writer:
             self._put(lambda db: db.execute(f"pragma {name} = {value}").close())
 
     def stop(self) -> None:
+        """Answer all that waits, and let go of the connection; a later call opens another."""
         with self._lock:
             thread, self._thread = self._thread, None
+            if thread is not None:
+                self._waiting.put(None)
+            if self._pid == os.getpid():
+                self._pid = None
         if thread is not None:
-            self._waiting.put(None)
             thread.join()
 
     def _put(self, item: Any) -> None:
@@ -286,16 +288,19 @@ class Writer:
         with self._lock:
             if self._thread is None:
                 self._pid = os.getpid()
+                self._waiting = queue.SimpleQueue()  # the old one belongs to the thread that was stopped
                 kind = "reader" if self._reads_only else "writer"
-                self._thread = threading.Thread(target=self._run, name=f"staffa sqlite {kind}", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, args=[self._waiting], name=f"staffa sqlite {kind}", daemon=True
+                )
                 self._thread.start()
             self._waiting.put(item)
 
-    def _run(self) -> None:
+    def _run(self, waiting: Waiting) -> None:
         db: sqlite3.Connection | None = None
         seen = 0
         while True:
-            group = self._gather(listening=db is not None and self._changed is not None)
+            group = _gather(waiting, listening=db is not None and self._changed is not None)
             if group is None:
                 break
             try:
@@ -313,22 +318,6 @@ class Writer:
                 changed()
         if db is not None:
             db.close()
-
-    def _gather(self, *, listening: bool) -> list[Any] | None:
-        """Wait for a word and take what came with it; empty when only the time for a change check has come."""
-        try:
-            first = self._waiting.get(timeout=CHANGE_CHECK_SECONDS if listening else None)
-        except queue.Empty:
-            return []
-        group = [first]
-        with suppress(queue.Empty):
-            while len(group) < LARGEST_GROUP and group[-1] is not None:
-                group.append(self._waiting.get_nowait())
-        if group[-1] is None:
-            if len(group) == 1:
-                return None
-            self._waiting.put(None)
-        return group[:-1] if group[-1] is None else group
 
     def _serve(self, db: sqlite3.Connection, group: Sequence[Any]) -> bool:
         """Answer everyone who waits; tell whether the connection is still good."""
@@ -375,6 +364,23 @@ class Writer:
         return answers
 
 
+def _gather(waiting: Waiting, *, listening: bool) -> list[Any] | None:
+    """Wait for a word and take what came with it; empty when only the time for a change check has come."""
+    try:
+        first = waiting.get(timeout=CHANGE_CHECK_SECONDS if listening else None)
+    except queue.Empty:
+        return []
+    group = [first]
+    with suppress(queue.Empty):
+        while len(group) < LARGEST_GROUP and group[-1] is not None:
+            group.append(waiting.get_nowait())
+    if group[-1] is None:
+        if len(group) == 1:
+            return None
+        waiting.put(None)
+    return group[:-1] if group[-1] is None else group
+
+
 # Opening
 
 
@@ -398,6 +404,7 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: Staffa needs 3.35 or newer")
     if path != ":memory:":
         _refuse_network(path)
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(
             path, isolation_level=None, timeout=LONGEST_LOCK_SECONDS, check_same_thread=False
@@ -410,6 +417,8 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
         if reads_only:
             db.execute("pragma query_only = on")
     except sqlite3.Error as error:
+        if db is not None:
+            db.close()
         where = translated(error)
         raise type(where)(f"{path}: {where}") from error
     return db
@@ -519,10 +528,10 @@ def _job(row: Row) -> AnyJob:
 
 
 def _from_json(value: Any) -> Any:
-    """Read JSON; keep what is none, so that one odd row stops nobody."""
+    """Read JSON; keep what is none, or too deep to read, so that one odd row stops nobody."""
     try:
         return decode(value)
-    except (msgspec.DecodeError, TypeError):
+    except (msgspec.DecodeError, TypeError, RecursionError):
         return value
 
 
