@@ -11,15 +11,19 @@ from staffa.errors import InsideEventLoop
 T = TypeVar("T")
 
 
+class WouldWait(RuntimeError):
+    """A coroutine that was to end at its first step has something to wait for."""
+
+
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits: it ends at its first step."""
+    """Run a coroutine that never waits: it ends at its first step. Raises `WouldWait`."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         answer: T = done.value
         return answer
     coroutine.close()
-    raise RuntimeError("this coroutine waits; it cannot be run without an event loop")
+    raise WouldWait("this coroutine waits; it cannot be run without an event loop")
 
 
 def refuse_inside_loop(called: str, instead: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from staffa._admission import admitted
-from staffa._bridge import at_once, refuse_inside_loop
+from staffa._bridge import WouldWait, at_once, refuse_inside_loop
 from staffa._executor import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
@@ -28,7 +28,7 @@ from staffa._repeat import repeat
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
 from staffa.engine import Database, Engine, JobFilter, ProducerInfo
 from staffa.engines.inline import InlineDatabase
-from staffa.errors import ConfigError, UnsupportedConnection
+from staffa.errors import ConfigError, InstanceError, UnsupportedConnection
 from staffa.notifier import INSERT, SIGNAL, Payload
 from staffa.plugin import Plugin
 from staffa.plugins.lifeline import Lifeline
@@ -40,6 +40,7 @@ from staffa.worker import offer, overridden
 logger = logging.getLogger("staffa")
 
 T = TypeVar("T")
+Join = Callable[[Any, Database], Engine]
 
 ENGINES = {
     "sqlite": ("staffa.engines.sqlite", "SqliteDatabase", ""),
@@ -80,6 +81,7 @@ class Staffa:
         heartbeat: timedelta = timedelta(seconds=5),
         stuck_after: timedelta = timedelta(minutes=10),
     ) -> None:
+        _refuse_testing(testing)
         self.url, self.schema = url, schema
         self.name, self.node, self.default = name, node or socket.gethostname(), default
         self.queues = queues_of({"default": 10} if queues is None else queues)
@@ -92,7 +94,7 @@ class Staffa:
         self._database = InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema)
         self._producers: dict[str, Producer] = {}
         self._parts: _Parts | None = None
-        _refuse_testing(testing)
+        self._started = False
         offer(self)
 
     @classmethod
@@ -136,9 +138,9 @@ class Staffa:
         """
         admissible = [admitted(job) for job in jobs]
         if connection is not None:
-            return self._now(self._joined(connection).insert(admissible), "this connection is awaited")
+            return self._insert_inside(connection, admissible)
         refuse_inside_loop("enqueueing", "aenqueue(...) or ainsert(...)")
-        stored = self._now(self._database.plain.insert(admissible))
+        stored = at_once(self._database.plain.insert(admissible))
         self._wake_here(stored)
         return stored
 
@@ -155,11 +157,11 @@ class Staffa:
 
     def get(self, id: int) -> AnyJob | None:
         """Return a job by its id."""
-        return self._one(self.jobs(ids=[id]))
+        return next(iter(self.jobs(ids=[id])), None)
 
     async def aget(self, id: int) -> AnyJob | None:
         """Return a job by its id."""
-        return self._one(await self.ajobs(ids=[id]))
+        return next(iter(await self.ajobs(ids=[id])), None)
 
     def jobs(self, **wanted: Any) -> list[AnyJob]:
         """List jobs, newest first. Takes the fields of `JobFilter`: ids, states, queues, workers, before, limit."""
@@ -245,20 +247,28 @@ class Staffa:
 
     async def start(self) -> None:
         """Run the queues on this event loop. Raises `SchemaMissing` where `staffa migrate` was forgotten."""
-        if self._parts is not None:
-            raise RuntimeError(f"{self!r} runs already")
-        import_modules(self.modules)
-        await self._database.open()
-        if self.runs_queues:
-            self._parts = self._assembled()
-            self._parts.start()
+        if self._started:
+            raise InstanceError(f"{self!r} runs already: stop it first, or make another")
+        self._started = True
+        try:
+            import_modules(self.modules)
+            await self._database.open()
+            if self.runs_queues:
+                self._parts = self._assembled()
+                self._parts.start()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Take no more jobs, wait the grace period for those that run, put back what was cut off."""
         parts, self._parts = self._parts, None
-        if parts is not None:
-            await parts.stop()
-        await self._database.close()
+        try:
+            if parts is not None:
+                await parts.stop()
+        finally:
+            await self._database.close()
+            self._started = False
 
     async def hand_back(self) -> None:
         """Put back the jobs that did not stop; only for a process that exits at once afterwards."""
@@ -283,7 +293,7 @@ class Staffa:
 
     @property
     def engine(self) -> Engine:
-        """The awaited words of the engine, for tools and tests."""
+        """The awaited words of the engine, for tools that know them."""
         return self._database.engine
 
     @property
@@ -361,28 +371,21 @@ class Staffa:
 
     def _joined(self, connection: Any) -> Engine:
         for kind in type(connection).__mro__:
-            library = kind.__module__.partition(".")[0]
-            for found in entry_points(group=CONNECTIONS, name=library):
-                engine: Engine = found.load()(connection, self._database)
-                return engine
+            if (join := _joiner(kind.__module__.partition(".")[0])) is not None:
+                return join(connection, self._database)
         return self._database.joined(connection)
+
+    def _insert_inside(self, connection: Any, admissible: Sequence[AnyJob]) -> list[AnyJob]:
+        try:
+            return at_once(self._joined(connection).insert(admissible))
+        except WouldWait as error:
+            raise UnsupportedConnection(
+                "this connection is awaited: use `await aenqueue(...)` or `await ainsert(...)` with it"
+            ) from error
 
     def _blocking(self, word: Callable[[Engine], Coroutine[Any, Any, T]], called: str) -> T:
         refuse_inside_loop(called, f"a{called}(...)")
-        return self._now(word(self._database.plain))
-
-    def _now(self, coroutine: Coroutine[Any, Any, T], waits: str = "") -> T:
-        try:
-            return at_once(coroutine)
-        except RuntimeError as error:
-            if waits and type(error) is RuntimeError:
-                raise UnsupportedConnection(
-                    f"{waits}: use `await aenqueue(...)` or `await ainsert(...)` with it"
-                ) from error
-            raise
-
-    def _one(self, jobs: list[AnyJob]) -> AnyJob | None:
-        return jobs[0] if jobs else None
+        return at_once(word(self._database.plain))
 
 
 class _Parts:
@@ -489,6 +492,15 @@ def _database(url: str, schema: str) -> Database:
         getattr(engine, name)(url) if scheme == "sqlite" else getattr(engine, name)(url, schema=schema)
     )
     return database
+
+
+@cache
+def _joiner(library: str) -> Join | None:
+    """Find what joins connections of a library, once: asking for entry points takes milliseconds."""
+    for found in entry_points(group=CONNECTIONS, name=library):
+        join: Join = found.load()
+        return join
+    return None
 
 
 def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:
