@@ -21,4 +21,4 @@ def running_from(start: datetime) -> Clock:
     whatever this machine's wall clock says.
     """
     began = time.monotonic()
-    return lambda: start + timedelta(seconds=time.monotonic() - began)
+    return lambda: start + timedelta(0, 0, int((time.monotonic() - began) * 1_000_000))

@@ -41,6 +41,7 @@ from staffa.notifiers.postgres import PostgresNotifier
 logger = logging.getLogger("staffa")
 
 T = TypeVar("T")
+decode = msgspec.json.Decoder().decode
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
 PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -353,9 +354,9 @@ class UtcLoader(TimestampLoader):
     """Reads Oban's timestamps as what they are: instants in UTC. The infinite ones become the outermost."""
 
     def load(self, data: Any) -> datetime:
-        text = bytes(data).decode()
+        text = str(data, "ascii")
         try:
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+            return datetime.fromisoformat(text + "+00:00")
         except ValueError:
             return self._load_slowly(data, text)
 
@@ -369,7 +370,7 @@ class UtcLoader(TimestampLoader):
 
 def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("timestamp", UtcLoader)
-    set_json_loads(_from_json, context=_Context(adapters))
+    set_json_loads(decode, context=_Context(adapters))
 
 
 class _Context:
@@ -377,10 +378,6 @@ class _Context:
 
     def __init__(self, adapters: AdaptersMap) -> None:
         self.adapters, self.connection = adapters, None
-
-
-def _from_json(text: str | bytes) -> Any:
-    return msgspec.json.decode(text)
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
