@@ -89,7 +89,7 @@ MUTANTS = [
         "a broken connection is opened again",
         (
             (
-                "src/staffa/engines/sqlite.py",
+                "src/staffa/engines/_sqlite_writer.py",
                 "if not self._serve(db, group) and",
                 "if self._serve(db, group) is None and",
             ),

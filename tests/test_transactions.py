@@ -402,7 +402,7 @@ def test_tables_are_made_inside_a_transaction_that_already_writes(on_sqlite: Sta
 def test_enqueueing_beside_an_open_transaction_waits_a_while_and_then_names_connection(
     on_sqlite: Staffa, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sqlite, "LONGEST_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.2)
     on_sqlite.migrate()
     on_sqlite.close()  # so that the wait is read again
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from staffa import Staffa
+from staffa.engines._sqlite_session import statements
 from staffa.engines.postgres import _sql
-from staffa.engines.sqlite import _statements
 
 NOW = "2030-01-01T00:00:00.000000Z"
 FILL_POSTGRES = """
@@ -162,7 +162,7 @@ def _sqlite_plans(connection: sqlite3.Connection) -> dict[str, str]:
     return {
         name: "\n".join(
             row[3]
-            for sql in _statements(name)
+            for sql in statements(name)
             for row in connection.execute(
                 f"explain query plan {sql}",
                 {key: _json(value) if isinstance(value, list) else value for key, value in params.items()}

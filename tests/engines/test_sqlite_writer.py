@@ -29,7 +29,7 @@ async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
         database.writer.watch(None)
         return next(versions)
 
-    monkeypatch.setattr("staffa.engines.sqlite._data_version", look)
+    monkeypatch.setattr("staffa.engines._sqlite_writer._data_version", look)
     database.writer.watch(lambda: None)
     await database.engine.insert([job()])
     assert await asyncio.wait_for(database.engine.insert([job()]), 10)
@@ -73,7 +73,7 @@ async def test_words_that_wait_when_it_is_stopped_are_still_answered(database: S
 async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("staffa.engines.sqlite.LONGEST_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.1)
     database.make_tables()
     database.dispose()
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:

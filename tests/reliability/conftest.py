@@ -112,7 +112,7 @@ def _cuttable_sqlite(folder: Path) -> Cuttable:
 @pytest.fixture(params=["sqlite", "postgres"])
 def cuttable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cuttable:
     """A database of each kind that can go away: PostgreSQL is stopped, SQLite's write lock is held."""
-    monkeypatch.setattr("staffa.engines.sqlite.LONGEST_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.2)
     if request.param == "sqlite":
         return _cuttable_sqlite(tmp_path)
     return _cuttable_postgres(request.getfixturevalue("own_server"))

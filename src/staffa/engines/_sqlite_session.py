@@ -1,0 +1,179 @@
+"""One connection to SQLite, spoken to in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from staffa._clock import utc_now
+from staffa._job import AnyJob, Job, State
+from staffa._lifecycle import instant
+from staffa.engines._sql.engine import Row, lists, objects
+from staffa.engines._sql.statements import migrations, statement
+from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
+from staffa.notifier import Payload
+
+decode = msgspec.json.Decoder().decode
+
+Tell = Callable[[str, Sequence[Payload]], None]
+Execute = Callable[..., Iterable[Row]]
+
+LONGEST_LOCK_SECONDS = 5.0
+BUSY = (
+    f"another connection has held SQLite's write lock for more than {LONGEST_LOCK_SECONDS:.0f} s; "
+    "if it is your own open transaction, enqueue inside it with using(connection=...)"
+)
+
+
+class SqliteSession:
+    """Statements on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, tell: Tell | None = None) -> None:
+        self._connection, self._tell = connection, tell
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        """Tell this process; others see that the file changed."""
+        if self._tell is not None:
+            self._tell(channel, payloads)
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        values = {key: _encoded(value) for key, value in params.items()}
+        values["now"] = instant(params.get("now") or utc_now())
+        try:
+            cursor = self._connection.cursor()
+            cursor.row_factory = None
+            rows: list[Row] = []
+            for sql in statements(name):
+                rows += cursor.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error) from error
+        return rows
+
+    def together(self) -> nullcontext[None]:
+        """Do nothing: the whole word is one transaction already."""
+        return nullcontext()
+
+    def job(self, row: Row) -> AnyJob:
+        return _job(row)
+
+    async def migrate(self) -> list[int]:
+        """Apply missing versions; the write lock keeps everyone else out meanwhile."""
+        with translating():
+            return apply_missing(self._connection.execute)
+
+
+# Statements
+
+
+def apply_missing(execute: Execute) -> list[int]:
+    """Apply missing versions in the transaction of whoever executes; give them."""
+    execute(
+        "create table if not exists staffa_schema (version integer primary key, applied_at text not null"
+        " default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')))"
+    )
+    done = {row[0] for row in execute(statement("sqlite", "schema_versions"))}
+    missing = {version: sql for version, sql in migrations("sqlite").items() if version not in done}
+    for version, sql in missing.items():
+        for one in _split(sql):
+            execute(one)
+        execute(statement("sqlite", "record_version"), {"version": version})
+    return list(missing)
+
+
+@cache
+def statements(name: str) -> tuple[str, ...]:
+    """Read the statements of a file; SQLite runs them one by one."""
+    return _split(statement("sqlite", name))
+
+
+def _split(script: str) -> tuple[str, ...]:
+    """Part a script at semicolons that end a line."""
+    return tuple(filter(None, (part.strip() for part in (script + "\n").split(";\n"))))
+
+
+# Values
+
+
+def _encoded(value: Any) -> Any:
+    match value:
+        case list():
+            return msgspec.json.encode(value).decode()
+        case datetime():
+            return instant(value.astimezone(UTC))
+        case _:
+            return value
+
+
+def _job(row: Row) -> AnyJob:
+    return Job(
+        id=row[0],
+        state=State(row[1]),
+        queue=row[2],
+        worker=row[3],
+        args=_from_json(row[4]),
+        meta=objects(_from_json(row[5])),
+        tags=lists(_from_json(row[6])),
+        errors=lists(_from_json(row[7])),
+        attempt=row[8],
+        max_attempts=row[9],
+        priority=row[10],
+        inserted_at=_instant(row[11]),
+        scheduled_at=_instant(row[12]),
+        attempted_at=_instant(row[13]),
+        completed_at=_instant(row[14]),
+        discarded_at=_instant(row[15]),
+        cancelled_at=_instant(row[16]),
+        attempted_by=lists(_from_json(row[17])),
+        take=row[18],
+        unique_key=row[19],
+    )
+
+
+def _from_json(value: Any) -> Any:
+    """Read JSON; keep what is none, or too deep to read, so that one odd row stops nobody."""
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, TypeError, RecursionError):
+        return value
+
+
+def _instant(text: str | None) -> datetime | None:
+    """Read an instant, also as other programs may write it; None where it is none."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# Errors
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error) from error
+
+
+def translated(error: sqlite3.Error) -> DatabaseError:
+    """Name SQLite's errors in our words."""
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return DatabaseBusy(BUSY)
+    if "no such table" in text or "no such column" in text:
+        return SchemaMissing(f"{text}: run `staffa migrate` on this database first")
+    if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.InterfaceError):
+        return UnstorableData(text)
+    if isinstance(error, sqlite3.OperationalError) or "closed database" in text:
+        return DatabaseUnavailable(text)
+    return DatabaseError(text)

@@ -1,0 +1,255 @@
+"""The one thread that owns a connection to SQLite."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from staffa._bridge import at_once
+from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, Tell, translated
+from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
+
+T = TypeVar("T")
+Body = Callable[[SqliteSession], Coroutine[Any, Any, T]]
+
+OLDEST = (3, 35, 0)
+LARGEST_GROUP = 256
+CHANGE_CHECK_SECONDS = 0.01
+BACKSTOP_CHECKPOINT_PAGES = 100_000
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "lustre",
+    }
+)
+
+
+class Word(NamedTuple):
+    """A word of the engine, and who waits for its answer."""
+
+    body: Body[Any]
+    future: Future[Any]
+
+
+Task = Callable[[sqlite3.Connection], object]
+Waiting: TypeAlias = "queue.SimpleQueue[Word | Task | None]"  # None is the end
+
+
+class Writer:
+    """The one thread that owns a connection, and commits whatever has gathered while it was busy."""
+
+    def __init__(self, path: str, *, tell: Tell | None = None, reads_only: bool = False) -> None:
+        self._path, self._tell, self._reads_only = path, tell, reads_only
+        self._waiting: Waiting = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid: int | None = None
+        self._changed: Callable[[], None] | None = None
+        self._pragmas: dict[str, int] = {"wal_autocheckpoint": BACKSTOP_CHECKPOINT_PAGES}
+
+    def watch(self, call: Callable[[], None] | None) -> None:
+        """Call from this thread whenever another connection has committed, or no longer."""
+        self._changed = call
+        if self._thread is not None:
+            self._put(_nothing)  # so that the thread looks whether it shall watch
+
+    def do(self, body: Body[T]) -> Future[T]:
+        """Run a word in a transaction that it may share with its neighbours; an error undoes it alone."""
+        future: Future[T] = Future()
+        self._put(Word(body, future))
+        return future
+
+    def pragma(self, name: str, value: int) -> None:
+        self._pragmas[name] = value
+        if self._thread is not None:
+            self._put(lambda db: db.execute(f"pragma {name} = {value}").close())
+
+    def stop(self) -> None:
+        """Answer all that waits, and let go of the connection; a later call opens another."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._waiting.put(None)
+            if self._pid == os.getpid():
+                self._pid = None
+        if thread is not None:
+            thread.join()
+
+    def _put(self, item: Word | Task) -> None:
+        if self._pid not in (None, os.getpid()):
+            raise DatabaseError(
+                "this Staffa was used before a fork; SQLite's locks do not survive one: make a Staffa in each process"
+            )
+        with self._lock:
+            if self._thread is None:
+                self._pid = os.getpid()
+                self._waiting = queue.SimpleQueue()  # the old one belongs to the thread that was stopped
+                kind = "reader" if self._reads_only else "writer"
+                self._thread = threading.Thread(
+                    target=self._run, args=[self._waiting], name=f"staffa sqlite {kind}", daemon=True
+                )
+                self._thread.start()
+            self._waiting.put(item)
+
+    def _run(self, waiting: Waiting) -> None:
+        db: sqlite3.Connection | None = None
+        seen = 0
+        while True:
+            group = _gather(waiting, listening=db is not None and self._changed is not None)
+            if group is None:
+                break
+            try:
+                db = db or _open(self._path, self._pragmas, reads_only=self._reads_only)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                _fail_all(group, error)
+                continue
+            if not self._serve(db, group) and self._path != ":memory:":
+                db.close()
+                db = None
+                continue
+            changed = self._changed  # which another thread may take away at any moment
+            if changed is not None and (version := _data_version(db)) != seen:
+                seen = version
+                changed()
+        if db is not None:
+            db.close()
+
+    def _serve(self, db: sqlite3.Connection, group: Sequence[Word | Task]) -> bool:
+        """Answer everyone who waits; tell whether the connection is still good."""
+        for each in group:
+            if not isinstance(each, Word):
+                with suppress(sqlite3.Error):
+                    each(db)
+        words = [
+            each for each in group if isinstance(each, Word) and each.future.set_running_or_notify_cancel()
+        ]
+        if not words:
+            return True
+        try:
+            answers = self._transaction(db, words)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            refusal = translated(error) if isinstance(error, sqlite3.Error) else error
+            with suppress(sqlite3.Error):
+                db.rollback()
+            _fail_all(words, refusal)
+            return isinstance(refusal, DatabaseBusy)
+        for word, (answer, error_alone) in zip(words, answers, strict=True):
+            if error_alone is not None:
+                word.future.set_exception(error_alone)
+            else:
+                word.future.set_result(answer)
+        return True
+
+    def _transaction(
+        self, db: sqlite3.Connection, words: Sequence[Word]
+    ) -> list[tuple[Any, Exception | None]]:
+        """Run words in one transaction, each undone alone if it fails."""
+        session = SqliteSession(db, self._tell)
+        answers: list[tuple[Any, Exception | None]] = []
+        db.execute("begin" if self._reads_only else "begin immediate")
+        for word in words:
+            db.execute("savepoint word")
+            try:
+                answers.append((at_once(word.body(session)), None))
+            except Exception as error:
+                if not db.in_transaction:
+                    raise
+                db.execute("rollback to word")
+                answers.append((None, error))
+            db.execute("release word")
+        db.execute("commit")
+        return answers
+
+
+def _gather(waiting: Waiting, *, listening: bool) -> list[Word | Task] | None:
+    """Wait for a word and take what came with it; none when only the time for a change check has come."""
+    group: list[Word | Task] = []
+    try:
+        item = waiting.get(timeout=CHANGE_CHECK_SECONDS if listening else None)
+        while item is not None:
+            group.append(item)
+            if len(group) == LARGEST_GROUP:
+                return group
+            item = waiting.get_nowait()
+    except queue.Empty:
+        return group
+    if group:
+        waiting.put(None)  # which comes next
+    return group or None
+
+
+def _nothing(_: sqlite3.Connection) -> None: ...
+
+
+def _fail_all(group: Sequence[Word | Task], error: Exception) -> None:
+    for each in group:
+        if isinstance(each, Word) and (each.future.running() or each.future.set_running_or_notify_cancel()):
+            each.future.set_exception(error)
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    try:
+        (version,) = db.execute("pragma data_version").fetchone()
+    except sqlite3.Error:
+        return 0
+    return int(version)
+
+
+# Opening
+
+
+def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: Staffa needs 3.35 or newer")
+    if path != ":memory:":
+        _refuse_network(path)
+    db: sqlite3.Connection | None = None
+    try:
+        db = sqlite3.connect(
+            path, isolation_level=None, timeout=LONGEST_LOCK_SECONDS, check_same_thread=False
+        )
+        db.execute("pragma synchronous = normal")
+        if path != ":memory:":
+            db.execute("pragma journal_mode = wal")
+        for name, value in pragmas.items():
+            db.execute(f"pragma {name} = {value}")
+        if reads_only:
+            db.execute("pragma query_only = on")
+    except sqlite3.Error as error:
+        if db is not None:
+            db.close()
+        where = translated(error)
+        raise type(where)(f"{path}: {where}") from error
+    return db
+
+
+def _refuse_network(path: str) -> None:
+    """Refuse files on network file systems, whose locks SQLite cannot trust."""
+    try:
+        mounts = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return
+    points = {fields[1]: fields[2] for line in mounts if len(fields := line.split()) > 2}  # noqa: PLR2004 - device, point, type
+    folder = Path(path).resolve().parent
+    nearest = next((str(each) for each in (folder, *folder.parents) if str(each) in points), None)
+    if nearest is not None and points[nearest] in NETWORK_FILE_SYSTEMS:
+        raise ConfigError(
+            f"{path} lies on a network file system ({points[nearest]} at {nearest}), where SQLite corrupts: "
+            "move it to a local disk, or use PostgreSQL"
+        )
