@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from copy import copy
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Protocol
@@ -26,6 +27,11 @@ logger = logging.getLogger("staffa")
 
 LONGEST_ERROR = 32_000
 LONGEST_NOTE = 500
+LONGEST_COUNT_BITS = 63
+
+
+BAD_CODE = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""What plain code of a worker may raise without harm to anybody but its job; only Ctrl-C goes on."""
 
 
 class Stop(Enum):
@@ -49,6 +55,9 @@ class Running:
         return self.stopped is not None
 
     def progress(self, current: int, total: int | None, note: str | None) -> None:
+        for count in (current, total):
+            if count is not None and int(count).bit_length() > LONGEST_COUNT_BITS:
+                raise ValueError("progress counts must fit 64 bits")
         text = (
             None
             if note is None
@@ -78,18 +87,18 @@ class InThreads:
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
         context = contextvars.copy_context()
-        thread = self._pool.submit(context.run, _without_stop_iteration, function, *args)
+        thread = self._pool.submit(context.run, _failing_alone, function, *args)
         if running.thread is None or running.thread.done():  # a hook must not hide a thread that still runs
             running.thread = thread
         return await asyncio.wrap_future(thread)
 
 
-def _without_stop_iteration(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; a future cannot carry a StopIteration."""
+def _failing_alone(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a thread, where what would end a generator, a loop or the process is but its own failure."""
     try:
         return function(*args)
-    except StopIteration as error:
-        raise RuntimeError("perform raised StopIteration") from error
+    except (StopIteration, GeneratorExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"perform raised {type(error).__name__}") from error
 
 
 async def execute(
@@ -130,7 +139,7 @@ class _Attempt:
         self._worker: Worker | None = None
 
     async def outcome(self) -> AnyJob | None:
-        token = current.set(self._job)
+        token = current.set(_shown(self._job))
         try:
             if self._running.stopped is None:
                 after = await self._performed()
@@ -153,8 +162,8 @@ class _Attempt:
             return self._failed(error, str(error))
         except InvalidArguments as error:
             self.error = error
-            return _lifecycle.cancelled(job, now(), str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a worker raises fails its job
+            return _lifecycle.cancelled(job, now(), _shortened(str(error)))
+        except BAD_CODE as error:
             return self._failed(error, _traced(error))
 
         try:
@@ -186,8 +195,8 @@ class _Attempt:
 
     async def _perform(self, worker: Worker) -> Any:
         if is_async(type(worker)):
-            return await worker.perform(self._job)
-        answer = await self._hands.call(self._running, worker.perform, self._job)
+            return await worker.perform(_shown(self._job))
+        answer = await self._hands.call(self._running, worker.perform, _shown(self._job))
         if inspect.iscoroutine(answer):
             answer.close()
             raise TypeError(f"perform of {self._job.worker} returned a coroutine: make it `async def`")
@@ -202,7 +211,7 @@ class _Attempt:
                 return None
         match answer:
             case Cancel(reason):
-                return _lifecycle.cancelled(job, now(), str(reason))
+                return _lifecycle.cancelled(job, now(), _shortened(str(reason)))
             case Error(reason):
                 return self._failed(None, str(reason))
             case Snooze(delay):
@@ -244,8 +253,8 @@ class _Attempt:
         if self._worker is None:
             return default
         try:
-            return _duration(self._worker.backoff(self._job))
-        except Exception:
+            return _duration(self._worker.backoff(_shown(self._job)))
+        except BAD_CODE:
             logger.exception("backoff of %s failed; the default is used", self._job.worker)
             return default
 
@@ -271,16 +280,22 @@ class _Attempt:
                 return
         try:
             if inspect.iscoroutinefunction(hook):
-                await hook(after)
+                await hook(_shown(after))
             else:
-                await self._hands.call(self._running, hook, after)
+                await self._hands.call(self._running, hook, _shown(after))
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or self._running.stopped is None:
-                raise
-            task.uncancel()
-        except Exception:
+            if task is not None and task.cancelling():
+                if self._running.stopped is None:
+                    raise
+                task.uncancel()
+        except (Exception, SystemExit):
             logger.exception("%s of %s failed", hook.__name__, after.worker)
+
+
+def _shown(job: AnyJob) -> AnyJob:
+    """Give a worker's code a job of its own to look at: what it does to it never reaches the outcome."""
+    return replace(job, meta=dict(job.meta), errors=[*map(copy, job.errors)])
 
 
 def _duration(value: object) -> timedelta:
