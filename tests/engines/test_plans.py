@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from staffa import Staffa
+from staffa.engines._postgres_session import sql as sql_of
 from staffa.engines._sqlite_session import statements
-from staffa.engines.postgres import _sql
 
 NOW = "2030-01-01T00:00:00.000000Z"
 FILL_POSTGRES = """
@@ -110,7 +110,7 @@ def _postgres_plans(connection: psycopg.Connection, batch: int) -> dict[str, str
         name: "\n".join(
             row[0]
             for row in connection.execute(
-                b"explain (costs off) " + _sql(name, "public"), {"now": None, **params}
+                b"explain (costs off) " + sql_of(name, "public"), {"now": None, **params}
             )
         )
         for name, params in _calls([each for (each,) in found]).items()

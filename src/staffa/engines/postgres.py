@@ -5,51 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import select
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
-from functools import cache
 from typing import Any, TypeVar
 
-import msgspec
 import psycopg
 import psycopg_pool
-from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
-from psycopg.types.datetime import TimestampLoader
-from psycopg.types.json import set_json_loads
 
 from staffa._bridge import at_once
-from staffa._job import AnyJob, Job, State
 from staffa.engine import Engine
-from staffa.engines._sql.engine import Row, Session, SqlEngine, objects
-from staffa.engines._sql.statements import migrations, quoted_name, statement
-from staffa.errors import (
-    DatabaseError,
-    DatabaseUnavailable,
-    SchemaMissing,
-    UnstorableData,
-    UnsupportedConnection,
-)
-from staffa.notifier import Notifier, Payload
+from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
+from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engines._sql.statements import migrations, quoted_name
+from staffa.errors import DatabaseUnavailable, SchemaMissing, UnsupportedConnection
+from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
 
 logger = logging.getLogger("staffa")
 
 T = TypeVar("T")
-decode = msgspec.json.Decoder().decode
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
-PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
 MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
-EARLIEST = datetime.min.replace(tzinfo=UTC)
-LATEST = datetime.max.replace(tzinfo=UTC)
-POOL_WAIT_SECONDS = 5.0
-RECONNECT_SECONDS = 1.0
 CONNECTION_OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 5,
@@ -58,6 +38,7 @@ CONNECTION_OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "application_name": "staffa",
 }
+POOL_OPTIONS: dict[str, Any] = {"kwargs": CONNECTION_OPTIONS, "timeout": 5.0, "reconnect_timeout": 1.0}
 
 
 class PostgresDatabase:
@@ -96,7 +77,7 @@ class PostgresDatabase:
     @contextmanager
     def alone(self) -> Iterator[Engine]:
         """Use one connection that nobody else waits for."""
-        with _translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
+        with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
             yield SqlEngine(BlockingOn(connection, self._schema), channel=self._channel)
 
     def joined(self, connection: Any) -> Engine:
@@ -124,13 +105,11 @@ class PostgresDatabase:
             self._url,
             min_size=1,
             max_size=self._pool_size,
-            kwargs=CONNECTION_OPTIONS,
             configure=_configure_async,
             check=_check_async,
-            timeout=POOL_WAIT_SECONDS,
-            reconnect_timeout=RECONNECT_SECONDS,
             open=False,
             name="staffa",
+            **POOL_OPTIONS,
         )
         await self._pool.open()
 
@@ -148,8 +127,8 @@ class PostgresDatabase:
     def _check_tables(self) -> None:
         """Refuse missing or old tables at once; a server that does not answer yet is waited for later."""
         try:
-            with _translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
-                done = {row[0] for row in connection.execute(_sql("schema_versions", self._schema))}
+            with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
+                done = {row[0] for row in connection.execute(sql("schema_versions", self._schema))}
         except DatabaseUnavailable as error:
             logger.warning("the database does not answer yet: %s", error)
         else:
@@ -164,7 +143,7 @@ class PostgresDatabase:
     def migrate(self) -> list[int]:
         """Apply missing versions in one transaction, one process at a time."""
         with (
-            _translating(),
+            translating(),
             psycopg.connect(self._url, **{**CONNECTION_OPTIONS, "autocommit": False}) as connection,
         ):
             connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
@@ -178,11 +157,13 @@ class PostgresDatabase:
                 "create table if not exists staffa_schema (version integer primary key,"
                 " applied_at timestamp not null default timezone('UTC', now()))"
             )
-            done = {row[0] for row in connection.execute(_sql("schema_versions", self._schema))}
-            missing = {version: sql for version, sql in migrations("postgres").items() if version not in done}
-            for version, sql in missing.items():
-                connection.execute(sql.encode())
-                connection.execute(_sql("record_version", self._schema), {"version": version})
+            done = {row[0] for row in connection.execute(sql("schema_versions", self._schema))}
+            missing = {
+                version: script for version, script in migrations("postgres").items() if version not in done
+            }
+            for version, script in missing.items():
+                connection.execute(script.encode())
+                connection.execute(sql("record_version", self._schema), {"version": version})
             return list(missing)
 
     @asynccontextmanager
@@ -208,13 +189,11 @@ class PostgresDatabase:
                     self._url,
                     min_size=0,
                     max_size=self._pool_size,
-                    kwargs=CONNECTION_OPTIONS,
                     configure=_configure,
                     check=_check,
-                    timeout=POOL_WAIT_SECONDS,
-                    reconnect_timeout=RECONNECT_SECONDS,
                     open=True,
                     name="staffa-plain",
+                    **POOL_OPTIONS,
                 )
             return self._blocking_pool
 
@@ -229,7 +208,7 @@ class Awaited:
         self._database = database
 
     async def write(self, body: Body[T]) -> T:
-        with _translating():
+        with translating():
             async with self._database.awaited_session() as session:
                 if session is not None:
                     return await body(session)
@@ -238,7 +217,7 @@ class Awaited:
     read = write
 
     def _in_thread(self, body: Body[T]) -> T:
-        with _translating(), self._database.blocking_session() as session:
+        with translating(), self._database.blocking_session() as session:
             return at_once(body(session))
 
 
@@ -249,7 +228,7 @@ class Blocking:
         self._database = database
 
     async def write(self, body: Body[T]) -> T:
-        with _translating(), self._database.blocking_session() as session:
+        with translating(), self._database.blocking_session() as session:
             return at_once(body(session))
 
     read = write
@@ -262,7 +241,7 @@ class BlockingOn:
         self._session = PlainSession(connection, schema, foreign=True)
 
     async def write(self, body: Body[T]) -> T:
-        with _translating():
+        with translating():
             return await body(self._session)
 
     read = write
@@ -276,116 +255,21 @@ class AwaitedOn:
 
     async def write(self, body: Body[T]) -> T:
         await asyncio.sleep(0)  # a blocking caller cannot go on from here, and nothing has been sent yet
-        with _translating():
+        with translating():
             return await body(self._session)
 
     read = write
 
 
-class AsyncSession:
-    """Statements on an awaited connection, with cursor and row format of our own; a foreign one keeps its types."""
-
-    def __init__(
-        self, connection: psycopg.AsyncConnection[Any], schema: str, *, foreign: bool = False
-    ) -> None:
-        self._connection, self._schema, self._foreign = connection, schema, foreign
-
-    async def run(self, name: str, **params: Any) -> list[Row]:
-        with _translating():
-            async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
-                if self._foreign:
-                    _adapt(cursor.adapters)
-                await cursor.execute(_sql(name, self._schema), params)
-                return await cursor.fetchall() if cursor.description else []
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        async with self._connection.transaction():
-            yield
-
-    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        await self.run("notify", **_notification(self._schema, channel, payloads))
-
-    def job(self, row: Row) -> AnyJob:
-        return _job(row)
-
-
-class PlainSession:
-    """Statements on a blocking connection, with cursor and row format of our own."""
-
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, foreign: bool = False) -> None:
-        self._connection, self._schema, self._foreign = connection, schema, foreign
-
-    async def run(self, name: str, **params: Any) -> list[Row]:
-        with _translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
-            if self._foreign:
-                _adapt(cursor.adapters)
-            cursor.execute(_sql(name, self._schema), params)
-            return cursor.fetchall() if cursor.description else []
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        with self._connection.transaction():
-            yield
-
-    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        await self.run("notify", **_notification(self._schema, channel, payloads))
-
-    def job(self, row: Row) -> AnyJob:
-        return _job(row)
-
-
-# Statements and values
-
-
-@cache
-def _sql(name: str, schema: str) -> bytes:
-    """Read a statement, `:name` written as psycopg reads it."""
-    return PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
-
-
-def _notification(schema: str, channel: str, payloads: Sequence[Payload]) -> dict[str, str]:
-    """Write payloads as plain JSON, which every Oban reads, on the channel that Oban would use."""
-    texts = [msgspec.json.encode(payload).decode() for payload in payloads]
-    return {"channel": f"{schema}.oban_{channel}", "payloads": msgspec.json.encode(texts).decode()}
-
-
-class UtcLoader(TimestampLoader):
-    """Reads Oban's timestamps as what they are: instants in UTC. The infinite ones become the outermost."""
-
-    def load(self, data: Any) -> datetime:
-        text = str(data, "ascii")
-        try:
-            return datetime.fromisoformat(text + "+00:00")
-        except ValueError:
-            return self._load_slowly(data, text)
-
-    def _load_slowly(self, data: Any, text: str) -> datetime:
-        """Read what the session writes in another date style, and what no datetime can hold."""
-        try:
-            return super().load(data).replace(tzinfo=UTC)
-        except psycopg.DataError:
-            return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
-
-
-def _adapt(adapters: AdaptersMap) -> None:
-    adapters.register_loader("timestamp", UtcLoader)
-    set_json_loads(decode, context=_Context(adapters))
-
-
-class _Context:
-    """What psycopg wants to see where types are registered."""
-
-    def __init__(self, adapters: AdaptersMap) -> None:
-        self.adapters, self.connection = adapters, None
+# Connections of a pool
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
-    _adapt(connection.adapters)
+    adapt(connection.adapters)
 
 
 async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
-    _adapt(connection.adapters)
+    adapt(connection.adapters)
 
 
 def _check(connection: psycopg.Connection[Any]) -> None:
@@ -407,58 +291,10 @@ def _has_news(connection: psycopg.BaseConnection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _job(row: Row) -> AnyJob:
-    return Job(
-        id=row[0],
-        state=State(row[1]),
-        queue=row[2],
-        worker=row[3],
-        args=row[4],
-        meta=objects(row[5]),
-        tags=row[6] or [],
-        errors=row[7] or [],
-        attempt=row[8],
-        max_attempts=row[9],
-        priority=row[10],
-        inserted_at=row[11],
-        scheduled_at=row[12],
-        attempted_at=row[13],
-        completed_at=row[14],
-        discarded_at=row[15],
-        cancelled_at=row[16],
-        attempted_by=row[17] or [],
-        take=row[18],
-        unique_key=row[19],
-    )
+# What callers give
 
 
 def conninfo_of(url: str) -> str:
     """Turn a URL as SQLAlchemy writes it (`postgresql+psycopg://…`) into one that libpq reads."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme.partition('+')[0]}{separator}{rest}"
-
-
-# Errors
-
-
-@contextmanager
-def _translating() -> Iterator[None]:
-    try:
-        yield
-    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
-        raise translated(error) from error
-
-
-def translated(error: Exception) -> DatabaseError:
-    """Name PostgreSQL's errors in our words."""
-    text = str(error).strip() or type(error).__name__
-    if isinstance(
-        error,
-        psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
-    ):
-        return SchemaMissing(f"{text.splitlines()[0]}: run `staffa migrate` on this database first")
-    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
-        return UnstorableData(text)
-    if isinstance(error, psycopg.OperationalError | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
-        return DatabaseUnavailable(text)
-    return DatabaseError(text)

@@ -11,8 +11,9 @@ from uuid import uuid4
 import psycopg
 
 from staffa.cli.bench.place import QUEUE, Raw, in_peace
+from staffa.engines._postgres_session import PLACEHOLDER, translated
 from staffa.engines._sql.statements import quoted_name, statement
-from staffa.engines.postgres import CONNECTION_OPTIONS, PLACEHOLDER, conninfo_of, translated
+from staffa.engines.postgres import CONNECTION_OPTIONS, conninfo_of
 from staffa.errors import DatabaseError
 from staffa.instance import Staffa
 

@@ -1,0 +1,189 @@
+"""One connection to PostgreSQL, spoken to in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+import psycopg
+import psycopg_pool
+from psycopg.adapt import AdaptersMap
+from psycopg.rows import tuple_row
+from psycopg.types.datetime import TimestampLoader
+from psycopg.types.json import set_json_loads
+
+from staffa._job import AnyJob, Job, State
+from staffa.engines._sql.engine import EARLIEST, Row, objects
+from staffa.engines._sql.statements import statement
+from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
+from staffa.notifier import Payload
+
+decode = msgspec.json.Decoder().decode
+
+PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+class AsyncSession:
+    """Statements on an awaited connection, with cursor and row format of our own; a foreign one keeps its types."""
+
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], schema: str, *, foreign: bool = False
+    ) -> None:
+        self._connection, self._schema, self._foreign = connection, schema, foreign
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        with translating():
+            async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
+                if self._foreign:
+                    adapt(cursor.adapters)
+                await cursor.execute(sql(name, self._schema), params)
+                return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        async with self._connection.transaction():
+            yield
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        await self.run("notify", **_notification(self._schema, channel, payloads))
+
+    def job(self, row: Row) -> AnyJob:
+        return _job(row)
+
+
+class PlainSession:
+    """Statements on a blocking connection, with cursor and row format of our own."""
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str, *, foreign: bool = False) -> None:
+        self._connection, self._schema, self._foreign = connection, schema, foreign
+
+    async def run(self, name: str, **params: Any) -> list[Row]:
+        with translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
+            if self._foreign:
+                adapt(cursor.adapters)
+            cursor.execute(sql(name, self._schema), params)
+            return cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        with self._connection.transaction():
+            yield
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        await self.run("notify", **_notification(self._schema, channel, payloads))
+
+    def job(self, row: Row) -> AnyJob:
+        return _job(row)
+
+
+# Statements
+
+
+@cache
+def sql(name: str, schema: str) -> bytes:
+    """Read a statement, `:name` written as psycopg reads it."""
+    return PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
+
+
+def _notification(schema: str, channel: str, payloads: Sequence[Payload]) -> dict[str, str]:
+    """Write payloads as plain JSON, which every Oban reads, on the channel that Oban would use."""
+    texts = [msgspec.json.encode(payload).decode() for payload in payloads]
+    return {"channel": f"{schema}.oban_{channel}", "payloads": msgspec.json.encode(texts).decode()}
+
+
+# Values
+
+
+class UtcLoader(TimestampLoader):
+    """Reads Oban's timestamps as what they are: instants in UTC. The infinite ones become the outermost."""
+
+    def load(self, data: Any) -> datetime:
+        text = str(data, "ascii")
+        try:
+            return datetime.fromisoformat(text + "+00:00")
+        except ValueError:
+            return self._load_slowly(data, text)
+
+    def _load_slowly(self, data: Any, text: str) -> datetime:
+        """Read what the session writes in another date style, and what no datetime can hold."""
+        try:
+            return super().load(data).replace(tzinfo=UTC)
+        except psycopg.DataError:
+            return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
+
+
+def adapt(adapters: AdaptersMap) -> None:
+    adapters.register_loader("timestamp", UtcLoader)
+    set_json_loads(_from_json, context=_Context(adapters))
+
+
+class _Context:
+    """What psycopg wants to see where types are registered."""
+
+    def __init__(self, adapters: AdaptersMap) -> None:
+        self.adapters, self.connection = adapters, None
+
+
+def _from_json(text: str | bytes) -> Any:
+    """Read JSON; keep what is too deep to read, so that one odd row stops nobody."""
+    try:
+        return decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text.decode() if isinstance(text, bytes) else text
+
+
+def _job(row: Row) -> AnyJob:
+    return Job(
+        id=row[0],
+        state=State(row[1]),
+        queue=row[2],
+        worker=row[3],
+        args=row[4],
+        meta=objects(row[5]),
+        tags=row[6] or [],
+        errors=row[7] or [],
+        attempt=row[8],
+        max_attempts=row[9],
+        priority=row[10],
+        inserted_at=row[11],
+        scheduled_at=row[12],
+        attempted_at=row[13],
+        completed_at=row[14],
+        discarded_at=row[15],
+        cancelled_at=row[16],
+        attempted_by=row[17] or [],
+        take=row[18],
+        unique_key=row[19],
+    )
+
+
+# Errors
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed) as error:
+        raise translated(error) from error
+
+
+def translated(error: Exception) -> DatabaseError:
+    """Name PostgreSQL's errors in our words."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(
+        error,
+        psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
+    ):
+        return SchemaMissing(f"{text.splitlines()[0]}: run `staffa migrate` on this database first")
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+        return UnstorableData(text)
+    if isinstance(error, psycopg.OperationalError | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+        return DatabaseUnavailable(text)
+    return DatabaseError(text)
