@@ -1,24 +1,25 @@
-"""One attempt at one job: run the worker, and say what the job became."""
+"""One attempt at one job, from the name of its worker to what the job became."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
+import os
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent import futures
 from copy import copy
 from datetime import timedelta
-from enum import Enum
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from staffa import _lifecycle
 from staffa._backoff import retry_delay
 from staffa._clock import Clock, running_from, utc_now
+from staffa._hands import Hands, InThisThread
 from staffa._job import AnyJob, State, current, replace
+from staffa._running import Running, Stop
 from staffa.errors import InvalidArguments, JobTimeout, UnknownWorker
 from staffa.telemetry import JobStarted, JobStopped, Telemetry
 from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async
@@ -26,79 +27,10 @@ from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async
 logger = logging.getLogger("staffa")
 
 LONGEST_ERROR = 32_000
-LONGEST_NOTE = 500
-LONGEST_COUNT_BITS = 63
-
+NOT_THEIRS = tuple(f"{Path(each).parent}{os.sep}" for each in (__file__, asyncio.__file__, futures.__file__))
 
 BAD_CODE = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
 """What plain code of a worker may raise without harm to anybody but its job; only Ctrl-C goes on."""
-
-
-class Stop(Enum):
-    """Why an attempt is being stopped."""
-
-    CANCELLED = "its job was cancelled"
-    SHUTDOWN = "the worker shuts down"
-    LOST = "its job is no longer this worker's"
-
-
-class Running:
-    """A running attempt: what stops it, what it tells, and the thread it may keep busy."""
-
-    def __init__(self) -> None:
-        self.stopped: Stop | None = None
-        self.told: dict[str, Any] | None = None
-        self.thread: Future[Any] | None = None
-
-    @property
-    def cancelled(self) -> bool:
-        return self.stopped is not None
-
-    def progress(self, current: int, total: int | None, note: str | None) -> None:
-        for count in (current, total):
-            if count is not None and int(count).bit_length() > LONGEST_COUNT_BITS:
-                raise ValueError("progress counts must fit 64 bits")
-        text = (
-            None
-            if note is None
-            else str(note)[:LONGEST_NOTE].replace("\0", "").encode("utf-8", "replace").decode()
-        )
-        self.told = {"current": int(current), "total": None if total is None else int(total), "note": text}
-
-
-class Hands(Protocol):
-    """Where plain functions run."""
-
-    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any: ...
-
-
-class InThisThread:
-    """Plain functions run where they are called; nothing waits."""
-
-    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - a Hands
-        return function(*args)
-
-
-class InThreads:
-    """Plain functions run in threads of a pool; a running attempt remembers the one it keeps busy."""
-
-    def __init__(self, pool: Executor) -> None:
-        self._pool = pool
-
-    async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
-        context = contextvars.copy_context()
-        thread = self._pool.submit(context.run, _failing_alone, function, *args)
-        if running.thread is None or running.thread.done():  # a hook must not hide a thread that still runs
-            running.thread = thread
-        return await asyncio.wrap_future(thread)
-
-
-def _failing_alone(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a thread, where what would end a generator, a loop or the process is but its own failure."""
-    try:
-        return function(*args)
-    except (StopIteration, GeneratorExit, KeyboardInterrupt) as error:
-        raise RuntimeError(f"perform raised {type(error).__name__}") from error
 
 
 async def execute(
@@ -315,17 +247,13 @@ def _duration(value: object) -> timedelta:
 def _traced(error: BaseException) -> str:
     """Write an exception with its traceback, from the worker's own code on."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+    while (
+        trace is not None
+        and trace.tb_next is not None
+        and trace.tb_frame.f_code.co_filename.startswith(NOT_THEIRS)
+    ):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))
-
-
-def _is_ours(filename: str) -> bool:
-    return (
-        filename in (__file__, find.__code__.co_filename)
-        or "concurrent/futures" in filename
-        or "asyncio" in filename
-    )
 
 
 def _shortened(text: str) -> str:

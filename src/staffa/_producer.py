@@ -12,9 +12,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 from staffa._backoff import reconnect_delay, retry_delay
-from staffa._executor import Hands, Running, Stop, execute, taken_clock
+from staffa._executor import execute, taken_clock
+from staffa._hands import Hands
 from staffa._job import AnyJob, State
 from staffa._lifecycle import failed
+from staffa._running import Running, Stop
 from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Telemetry
 

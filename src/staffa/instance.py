@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from staffa._admission import admitted
 from staffa._bridge import WouldWait, at_once, refuse_inside_loop
-from staffa._executor import InThreads
+from staffa._hands import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
 from staffa._peer import Peer

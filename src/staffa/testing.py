@@ -19,9 +19,11 @@ from typing_extensions import Unpack
 
 from staffa._admission import admitted
 from staffa._bridge import at_once, refuse_inside_loop
-from staffa._executor import Hands, InThisThread, InThreads, Running, execute, taken_clock
+from staffa._executor import execute, taken_clock
+from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
+from staffa._running import Running
 from staffa.config import Testing
 from staffa.engine import Ack, Engine, JobFilter, ProducerInfo
 from staffa.engines.inline import InlineEngine

@@ -11,8 +11,10 @@ from typing import Any
 
 from staffa._bridge import at_once
 from staffa._clock import running_from, utc_now
-from staffa._executor import Hands, InThisThread, InThreads, Running, execute
+from staffa._executor import execute
+from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Progress, State, replace
+from staffa._running import Running
 from staffa.engine import Ack, Beat, Cancelled, Engine, Exchanged, JobFilter, ProducerInfo, Reconciled
 from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
