@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 
 from nodes import eventually, finished, quick
 from staffa import Job, Lifeline, Pruner, Staffa, Stager, State, Worker
+from staffa._enqueuer import default_instance
 from staffa.errors import ConfigError, DatabaseError, InsideEventLoop, NoInstance, SchemaMissing
-from staffa.worker import default_instance
 
 
 class Touch(Worker, name="instance.Touch"):

@@ -18,6 +18,7 @@ import pytest
 from nodes import eventually
 from staffa import Cancel, Error, Job, Snooze, Staffa, State, Worker, current_job, job
 from staffa._bridge import at_once
+from staffa._enqueuer import default_instance, withdraw
 from staffa.errors import (
     DatabaseUnavailable,
     InsideEventLoop,
@@ -41,7 +42,6 @@ from staffa.testing import (
     perform_job,
     refute_enqueued,
 )
-from staffa.worker import default_instance, withdraw
 
 TOMORROW = timedelta(days=1)
 

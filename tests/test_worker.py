@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from staffa import Cancel, Error, Job, Snooze, Staffa, Worker, job
+from staffa._enqueuer import default_instance, overridden, withdraw
 from staffa.errors import InvalidArguments, InvalidJob, InvalidWorker, NoInstance, UnknownWorker
-from staffa.worker import default_instance, find, is_async, overridden, registered, withdraw
+from staffa.worker import find, is_async, registered
 
 NOON = datetime(2030, 5, 1, 12, tzinfo=UTC)
 
@@ -360,7 +361,7 @@ def test_a_worker_that_nobody_could_import_is_refused():
 def test_instances_take_jobs_by_themselves_by_default_or_by_choice():
     program = textwrap.dedent("""
         from staffa import Staffa, StaffaError, Worker
-        from staffa.worker import withdraw
+        from staffa._enqueuer import withdraw
 
         class Greet(Worker, name="greet"): ...
 

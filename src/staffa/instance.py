@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from staffa._admission import admitted
 from staffa._bridge import WouldWait, at_once, refuse_inside_loop
+from staffa._enqueuer import offer, overridden
 from staffa._hands import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
@@ -35,7 +36,6 @@ from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
 from staffa.telemetry import Telemetry
-from staffa.worker import offer, overridden
 
 logger = logging.getLogger("staffa")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from staffa._enqueuer import withdraw
 from staffa.config import Testing
 from staffa.instance import Staffa
-from staffa.worker import withdraw
 
 
 @pytest.fixture

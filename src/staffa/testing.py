@@ -19,6 +19,7 @@ from typing_extensions import Unpack
 
 from staffa._admission import admitted
 from staffa._bridge import at_once, refuse_inside_loop
+from staffa._enqueuer import withdraw
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Job, State, current, replace
@@ -30,7 +31,7 @@ from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
 from staffa.telemetry import Event, JobStopped
-from staffa.worker import JobFunction, Worker, find, is_async, registered, withdraw
+from staffa.worker import JobFunction, Worker, find, is_async, registered
 
 AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
 

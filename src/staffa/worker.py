@@ -6,23 +6,21 @@ import difflib
 import inspect
 import sys
 import types
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypedDict, TypeVar, overload
 
 from typing_extensions import Unpack
 
 from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
+from staffa._enqueuer import Enqueuer, default_instance
 from staffa._job import AnyJob, Job
-from staffa.errors import InvalidJob, InvalidWorker, NoInstance, UnknownWorker
+from staffa.errors import InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,20 +47,6 @@ class Error:
     """Answer: this attempt failed, for a reason that needs no traceback."""
 
     reason: str
-
-
-class Enqueuer(Protocol):
-    """What takes the jobs that workers enqueue: an instance."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def default(self) -> bool: ...
-
-    def insert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob: ...
-
-    async def ainsert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob: ...
 
 
 class JobOptions(TypedDict, total=False):
@@ -419,48 +403,3 @@ def _unknown_option(where: str, option: str, known: Any = None) -> str:
     near = difflib.get_close_matches(option, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(names))}"
     return f"{where} has no option {option!r}{hint}"
-
-
-# The default instance
-
-_instances: list[weakref.ref[Enqueuer]] = []
-_override: ContextVar[Enqueuer | None] = ContextVar("staffa_instance", default=None)
-
-
-def offer(instance: Enqueuer) -> None:
-    """Let workers enqueue through an instance where no other is named."""
-    _instances.append(weakref.ref(instance, _instances.remove))
-
-
-def withdraw(instance: Enqueuer) -> None:
-    """Let workers enqueue through an instance no longer, unless it is named."""
-    _instances[:] = [reference for reference in _instances if reference() is not instance]
-
-
-@contextmanager
-def overridden(instance: Enqueuer) -> Iterator[None]:
-    """Make an instance the default in this context."""
-    token = _override.set(instance)
-    try:
-        yield
-    finally:
-        _override.reset(token)
-
-
-def default_instance() -> Enqueuer:
-    """Find the instance that takes jobs where none is named. Raises `NoInstance`."""
-    if chosen := _override.get():
-        return chosen
-    living = [instance for reference in _instances if (instance := reference()) is not None]
-    chosen_ones = [instance for instance in living if instance.default] or living
-    if len(chosen_ones) == 1:
-        return chosen_ones[0]
-    if not living:
-        raise NoInstance(
-            "there is no Staffa instance to take this job: make one, as in staffa = Staffa('sqlite:///app.db')"
-        )
-    names = ", ".join(sorted(instance.name for instance in chosen_ones))
-    raise NoInstance(
-        f"several instances could take this job ({names}): "
-        "make one with default=True, or choose with using(instance=...)"
-    )

@@ -126,7 +126,7 @@ class Said:
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the workers and instances of one project from the next test."""
     monkeypatch.setattr("staffa.worker._registry", {})
-    monkeypatch.setattr("staffa.worker._instances", [])
+    monkeypatch.setattr("staffa._enqueuer._instances", [])
 
 
 @pytest.fixture
