@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from staffa._enqueuer import offer, overridden
 from staffa._hands import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
+from staffa._parts import Parts
 from staffa._peer import Peer
 from staffa._producer import Producer
 from staffa._repeat import repeat
@@ -37,8 +37,6 @@ from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
 from staffa.telemetry import Telemetry
 
-logger = logging.getLogger("staffa")
-
 T = TypeVar("T")
 Join = Callable[[Any, Database], Engine]
 
@@ -48,7 +46,6 @@ ENGINES = {
     "postgres": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
 }
 CONNECTIONS = "staffa.connections"
-RESTART_SECONDS = 1.0
 THREADS_PER_SLOT = 2  # one for the job, one for a hook that runs while a timed-out job still keeps the first
 
 
@@ -93,7 +90,7 @@ class Staffa:
         self._heartbeat, self._stuck_after = heartbeat, stuck_after
         self._database = InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema)
         self._producers: dict[str, Producer] = {}
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._started = False
         offer(self)
 
@@ -303,7 +300,7 @@ class Staffa:
 
     # Parts
 
-    def _assembled(self) -> _Parts:
+    def _assembled(self) -> Parts:
         engine = self._database.engine
         threads = ThreadPoolExecutor(
             max_workers=THREADS_PER_SLOT * max(1, sum(queue.limit for queue in self.queues.values())),
@@ -347,7 +344,7 @@ class Staffa:
             duties[type(plugin).__name__] = partial(
                 repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
             )
-        return _Parts(self._producers, peer, heart, duties, threads)
+        return Parts(self._producers, peer, heart, duties, threads)
 
     def _heard(self, channel: str, payload: Payload) -> None:
         if channel == INSERT:
@@ -365,9 +362,9 @@ class Staffa:
 
     def _wake_here(self, jobs: Sequence[AnyJob]) -> None:
         """Wake this process at once; other ones hear of it from the database."""
-        if self._parts is not None:
-            queues = {job.queue for job in jobs if job.state is State.AVAILABLE}
-            self._parts.wake(queue for queue in queues if queue in self._producers)
+        parts = self._parts  # which the loop may take away while a thread inserts
+        if parts is not None:
+            parts.wake({job.queue for job in jobs if job.state is State.AVAILABLE})
 
     def _joined(self, connection: Any) -> Engine:
         for kind in type(connection).__mro__:
@@ -386,67 +383,6 @@ class Staffa:
     def _blocking(self, word: Callable[[Engine], Coroutine[Any, Any, T]], called: str) -> T:
         refuse_inside_loop(called, f"a{called}(...)")
         return at_once(word(self._database.plain))
-
-
-class _Parts:
-    """Everything that runs while queues run, started and stopped in order."""
-
-    def __init__(
-        self,
-        producers: Mapping[str, Producer],
-        peer: Peer,
-        heart: Heart,
-        duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
-        threads: ThreadPoolExecutor,
-    ) -> None:
-        self.peer = peer
-        self._producers, self._heart, self._duties, self._threads = producers, heart, duties, threads
-        self._loop = asyncio.get_running_loop()
-        self._queue_tasks: list[asyncio.Task[None]] = []
-        self._duty_tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        self._duty_tasks = [
-            asyncio.create_task(_kept(name, run), name=name) for name, run in self._duties.items()
-        ]
-        self._queue_tasks = [
-            asyncio.create_task(_kept(name, producer.run), name=f"queue {name}")
-            for name, producer in self._producers.items()
-        ]
-        self._heart.start()
-
-    async def stop(self) -> None:
-        """Stop queues first; leading, listening and beating go on until they have ended."""
-        for producer in self._producers.values():
-            producer.stop()
-        try:
-            await asyncio.gather(*self._queue_tasks)
-        finally:
-            self._heart.stop()
-            for task in (*self._duty_tasks, *self._queue_tasks):
-                task.cancel()
-            await asyncio.gather(*self._duty_tasks, *self._queue_tasks, return_exceptions=True)
-            self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def wake(self, queues: Iterator[str] | Sequence[str]) -> None:
-        """Wake queues from any thread."""
-        for queue in queues:
-            try:
-                self._loop.call_soon_threadsafe(self._producers[queue].wake)
-            except RuntimeError:  # the loop has closed meanwhile
-                return
-
-
-async def _kept(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a part to its end, again if it falls."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            logger.exception("%s fell and is started again", name)
-            await asyncio.sleep(RESTART_SECONDS)
-        else:
-            return
 
 
 async def _cancel(engine: Engine, ids: Sequence[int]) -> list[AnyJob]:
