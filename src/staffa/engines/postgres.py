@@ -106,7 +106,6 @@ class PostgresDatabase:
             min_size=1,
             max_size=self._pool_size,
             configure=_configure_async,
-            check=_check_async,
             open=False,
             name="staffa",
             **POOL_OPTIONS,
@@ -169,16 +168,24 @@ class PostgresDatabase:
     @asynccontextmanager
     async def awaited_session(self) -> AsyncIterator[Session | None]:
         """Give a session of the pool on the loop that runs the queues; None elsewhere."""
-        if self._pool is None or self._loop is not asyncio.get_running_loop():
+        pool = self._pool
+        if pool is None or self._loop is not asyncio.get_running_loop():
             yield None
             return
-        async with self._pool.connection() as connection:
-            yield AsyncSession(connection, self._schema)
+        while True:
+            async with pool.connection() as connection:
+                if await _lives_async(connection):
+                    yield AsyncSession(connection, self._schema)
+                    return
 
     @contextmanager
     def blocking_session(self) -> Iterator[Session]:
-        with self._opened().connection() as connection:
-            yield PlainSession(connection, self._schema)
+        pool = self._opened()
+        while True:
+            with pool.connection() as connection:
+                if _lives(connection):
+                    yield PlainSession(connection, self._schema)
+                    return
 
     def _opened(self) -> psycopg_pool.ConnectionPool:
         """Return the pool of this process; one made before a fork belongs to the parent."""
@@ -190,7 +197,6 @@ class PostgresDatabase:
                     min_size=0,
                     max_size=self._pool_size,
                     configure=_configure,
-                    check=_check,
                     open=True,
                     name="staffa-plain",
                     **POOL_OPTIONS,
@@ -272,14 +278,28 @@ async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
     adapt(connection.adapters)
 
 
-def _check(connection: psycopg.Connection[Any]) -> None:
-    if _has_news(connection):
-        psycopg_pool.ConnectionPool.check_connection(connection)
+# The pool's own `check` waits a second, then two, for each dead connection it meets: after a restart of the
+# server with ten of them, nobody would get a living one in time. A dead one given back is replaced by the pool.
 
 
-async def _check_async(connection: psycopg.AsyncConnection[Any]) -> None:
-    if _has_news(connection):
-        await psycopg_pool.AsyncConnectionPool.check_connection(connection)
+def _lives(connection: psycopg.Connection[Any]) -> bool:
+    if not _has_news(connection):
+        return True
+    try:
+        connection.execute("")
+    except psycopg.Error:
+        connection.close()
+    return not connection.closed
+
+
+async def _lives_async(connection: psycopg.AsyncConnection[Any]) -> bool:
+    if not _has_news(connection):
+        return True
+    try:
+        await connection.execute("")
+    except psycopg.Error:
+        await connection.close()
+    return not connection.closed
 
 
 def _has_news(connection: psycopg.BaseConnection[Any]) -> bool:
