@@ -18,7 +18,7 @@ from psycopg.types.datetime import TimestampLoader
 from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
-from staffa.engines._sql.engine import EARLIEST, Row, objects
+from staffa.engines._sql.rows import EARLIEST, Row, objects
 from staffa.engines._sql.statements import statement
 from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload

@@ -14,7 +14,7 @@ import msgspec
 from staffa._clock import utc_now
 from staffa._job import AnyJob, Job, State
 from staffa._lifecycle import instant
-from staffa.engines._sql.engine import Row, lists, objects
+from staffa.engines._sql.rows import Row, lists, objects
 from staffa.engines._sql.statements import migrations, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload

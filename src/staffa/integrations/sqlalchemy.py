@@ -24,7 +24,8 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob
 from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
-from staffa.engines._sql.engine import Row, Session, SqlEngine
+from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engines._sql.rows import Row
 from staffa.engines._sql.statements import statement
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase
 from staffa.errors import (

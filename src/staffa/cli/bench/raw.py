@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from staffa.cli.bench.place import QUEUE, Bench, Raw
-from staffa.engines._sql.engine import TAKE_BITS
+from staffa.engines._sql.rows import TAKE_BITS
 from staffa.errors import StaffaError
 
 PAUSE_SECONDS = 0.005

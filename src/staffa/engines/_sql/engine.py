@@ -5,15 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
-
-import msgspec
 
 from staffa import _lifecycle
 from staffa._job import FINAL, AnyJob, Progress, State, replace
 from staffa.engine import Ack, Beat, Cancelled, Exchanged, JobFilter, ProducerInfo, Reconciled
+from staffa.engines._sql.rows import (
+    EARLIEST,
+    Row,
+    fence,
+    new_row,
+    read_moment,
+    settled_row,
+    stored_job,
+    written,
+)
 from staffa.errors import UnstorableData
 from staffa.notifier import Payload
 
@@ -21,11 +29,8 @@ logger = logging.getLogger("staffa")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
-TAKE_BITS = 20
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
-EARLIEST = datetime.min.replace(tzinfo=UTC)
 LONGEST_AGE = timedelta(days=365_000)  # databases cannot count back as far as a timedelta
 NOWHERE: Row = (None, None, None)
 
@@ -90,10 +95,10 @@ class SqlEngine:
     ) -> list[AnyJob]:
         if not jobs:
             return []
-        given = _json([_new_row(position, job) for position, job in enumerate(jobs)])
+        given = written([new_row(position, job) for position, job in enumerate(jobs)])
         rows = await db.run("insert_jobs", jobs=given, now=now, channel=self._channel)
         stored = sorted(rows, key=lambda row: row[0])
-        return [_stored(job, row) for job, row in zip(jobs, stored, strict=True)]
+        return [stored_job(job, row) for job, row in zip(jobs, stored, strict=True)]
 
     # What runs
 
@@ -118,7 +123,7 @@ class SqlEngine:
         rows = await db.run(
             "exchange_jobs",
             ids=[ack.held.id for ack in plain],
-            fences=[_fence(ack.held) for ack in plain],
+            fences=[fence(ack.held) for ack in plain],
             producer=producer.id,
             node=producer.node,
             queue=producer.queue,
@@ -137,7 +142,7 @@ class SqlEngine:
 
     @word
     async def reconcile(self, db: Session, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:
-        rows = await db.run("hand_back_jobs", producer=producer.id, fences=[_fence(job) for job in held])
+        rows = await db.run("hand_back_jobs", producer=producer.id, fences=[fence(job) for job in held])
         handed_back = [db.job(row) for row in rows]
         if not held:
             return Reconciled(handed_back, [])
@@ -157,7 +162,7 @@ class SqlEngine:
     ) -> None:
         given = [{"id": job.id, "take": job.take, "progress": progress} for job, progress in told]
         await db.run(
-            "progress_jobs", told=_json(given), ids=[job.id for job, _ in told], producer=producer.id
+            "progress_jobs", told=written(given), ids=[job.id for job, _ in told], producer=producer.id
         )
 
     # What moves by itself
@@ -172,7 +177,7 @@ class SqlEngine:
             {"id": each.id, "node": each.node, "queue": each.queue, "capacity": each.limit}
             for each in producers
         ]
-        await db.run("register_producers", producers=_json(given))
+        await db.run("register_producers", producers=written(given))
 
     @word
     async def beat(self, db: Session, producers: Sequence[str]) -> list[str]:
@@ -185,7 +190,7 @@ class SqlEngine:
     @word
     async def expire(self, db: Session, still: Sequence[Beat]) -> list[str]:
         given = [{"id": each.producer, "beat": each.beat} for each in still]
-        return [row[0] for row in await db.run("expire_producers", still=_json(given))]
+        return [row[0] for row in await db.run("expire_producers", still=written(given))]
 
     @word
     async def rescue(self, db: Session, limit: int, *, now: datetime | None = None) -> list[AnyJob]:
@@ -290,8 +295,8 @@ class SqlEngine:
                 limit=capacity,
                 beat=beat,
                 expired=bool(expired),
-                started_at=_moment(started_at),
-                beat_at=_moment(beat_at),
+                started_at=read_moment(started_at),
+                beat_at=read_moment(beat_at),
             )
             for producer_id, node, queue, capacity, beat, started_at, beat_at, expired in await db.run(
                 "list_producers"
@@ -310,7 +315,7 @@ class SqlEngine:
         if not acks:
             return set()
         rows = await db.run(
-            "settle_jobs", settled=_json([_settled_row(ack) for ack in acks]), ids=[a.held.id for a in acks]
+            "settle_jobs", settled=written([settled_row(ack) for ack in acks]), ids=[a.held.id for a in acks]
         )
         return {row[0] for row in rows}
 
@@ -350,16 +355,6 @@ class SqlEngine:
         return [db.job(row) for row in await db.run("lock_jobs", ids=list(ids))]
 
 
-def objects(value: Any) -> dict[str, Any]:
-    """Read a column that holds an object, or something odd that somebody else wrote."""
-    return value if isinstance(value, dict) else {}
-
-
-def lists(value: Any) -> list[Any]:
-    """Read a column that holds a list, or something odd that somebody else wrote."""
-    return value if isinstance(value, list) else []
-
-
 def _is_plain(ack: Ack) -> bool:
     """Tell whether nothing but the state changed, so that the short way will do."""
     return (
@@ -369,96 +364,12 @@ def _is_plain(ack: Ack) -> bool:
     )
 
 
-def _fence(job: AnyJob) -> int:
-    """Put a job's id and take into one number, as the statements do."""
-    assert job.id is not None  # noqa: S101 - a job that was taken is stored
-    return (job.id << TAKE_BITS) + job.take
-
-
 def _order(job: AnyJob) -> tuple[int, Any, int | None]:
     return job.priority, job.scheduled_at or EARLIEST, job.id
 
 
-def _new_row(position: int, job: AnyJob) -> dict[str, Any]:
-    return {
-        "position": position,
-        "state": job.state,
-        "queue": job.queue,
-        "worker": job.worker,
-        "args": job.args,
-        "meta": job.meta,
-        "tags": job.tags,
-        "priority": job.priority,
-        "max_attempts": job.max_attempts,
-        "unique_key": job.unique_key,
-        "scheduled_at": _text(job.scheduled_at),
-        "seconds": job.schedule_in.total_seconds() if job.schedule_in is not None else None,
-    }
-
-
-def _settled_row(ack: Ack) -> dict[str, Any]:
-    held, after = ack
-    meta = {key: value for key, value in after.meta.items() if held.meta.get(key) != value}
-    return {
-        "id": held.id,
-        "take": held.take,
-        "was": held.state,
-        "producer": held.attempted_by[1] if len(held.attempted_by) > 1 else None,
-        "state": after.state,
-        "attempt": after.attempt,
-        "max_attempts": after.max_attempts,
-        "errors": [_clean_error(entry) for entry in after.errors],
-        "meta": meta,
-        "replaced": dict.fromkeys(meta),
-        "scheduled_at": _text(after.scheduled_at),
-        "completed_at": _text(after.completed_at),
-        "discarded_at": _text(after.discarded_at),
-        "cancelled_at": _text(after.cancelled_at),
-    }
-
-
-def _stored(job: AnyJob, row: Row) -> AnyJob:
-    job_id, state, inserted_at, scheduled_at, _ = row
-    return replace(
-        job,
-        id=job_id,
-        state=State(state),
-        inserted_at=_moment(inserted_at),
-        scheduled_at=_moment(scheduled_at),
-        schedule_in=None,
-    )
-
-
-def _clean_error(entry: Any) -> Any:
-    """Make an error storable; entries that somebody else wrote stay as they are."""
-    if isinstance(entry, dict) and isinstance(text := entry.get("error"), str):
-        return {**entry, "error": clean_text(text)}
-    return entry
-
-
-def clean_text(text: str) -> str:
-    """Show NUL characters and lone surrogates, which no database takes, instead of keeping them."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
 async def _clock(db: Session) -> datetime:
     [(now,)] = await db.run("clock")
-    moment = _moment(now)
+    moment = read_moment(now)
     assert moment is not None  # noqa: S101 - a clock answers
     return moment
-
-
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else _lifecycle.instant(moment)
-
-
-def _moment(value: str | datetime | None) -> datetime | None:
-    """Read an instant as the database gave it: text, or a datetime whose zone is UTC if it has none."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -1,0 +1,117 @@
+"""Jobs as they travel to statements and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from staffa._job import AnyJob, State, replace
+from staffa._lifecycle import instant
+from staffa.engine import Ack
+
+Row = tuple[Any, ...]
+
+TAKE_BITS = 20
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+# To statements
+
+
+def written(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def fence(job: AnyJob) -> int:
+    """Put a job's id and take into one number, as the statements do."""
+    assert job.id is not None  # noqa: S101 - a job that was taken is stored
+    return (job.id << TAKE_BITS) + job.take
+
+
+def new_row(position: int, job: AnyJob) -> dict[str, Any]:
+    return {
+        "position": position,
+        "state": job.state,
+        "queue": job.queue,
+        "worker": job.worker,
+        "args": job.args,
+        "meta": job.meta,
+        "tags": job.tags,
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "unique_key": job.unique_key,
+        "scheduled_at": _instant(job.scheduled_at),
+        "seconds": job.schedule_in.total_seconds() if job.schedule_in is not None else None,
+    }
+
+
+def settled_row(ack: Ack) -> dict[str, Any]:
+    held, after = ack
+    meta = {key: value for key, value in after.meta.items() if held.meta.get(key) != value}
+    return {
+        "id": held.id,
+        "take": held.take,
+        "was": held.state,
+        "producer": held.attempted_by[1] if len(held.attempted_by) > 1 else None,
+        "state": after.state,
+        "attempt": after.attempt,
+        "max_attempts": after.max_attempts,
+        "errors": [_clean_error(entry) for entry in after.errors],
+        "meta": meta,
+        "replaced": dict.fromkeys(meta),
+        "scheduled_at": _instant(after.scheduled_at),
+        "completed_at": _instant(after.completed_at),
+        "discarded_at": _instant(after.discarded_at),
+        "cancelled_at": _instant(after.cancelled_at),
+    }
+
+
+def _clean_error(entry: Any) -> Any:
+    """Make an error storable; entries that somebody else wrote stay as they are."""
+    if isinstance(entry, dict) and isinstance(text := entry.get("error"), str):
+        return {**entry, "error": clean_text(text)}
+    return entry
+
+
+def clean_text(text: str) -> str:
+    """Show NUL characters and lone surrogates, which no database takes, instead of keeping them."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _instant(moment: datetime | None) -> str | None:
+    return None if moment is None else instant(moment)
+
+
+# And back
+
+
+def stored_job(job: AnyJob, row: Row) -> AnyJob:
+    job_id, state, inserted_at, scheduled_at, _ = row
+    return replace(
+        job,
+        id=job_id,
+        state=State(state),
+        inserted_at=read_moment(inserted_at),
+        scheduled_at=read_moment(scheduled_at),
+        schedule_in=None,
+    )
+
+
+def read_moment(value: str | datetime | None) -> datetime | None:
+    """Read an instant as the database gave it: text, or a datetime whose zone is UTC if it has none."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def objects(value: Any) -> dict[str, Any]:
+    """Read a column that holds an object, or something odd that somebody else wrote."""
+    return value if isinstance(value, dict) else {}
+
+
+def lists(value: Any) -> list[Any]:
+    """Read a column that holds a list, or something odd that somebody else wrote."""
+    return value if isinstance(value, list) else []
