@@ -42,7 +42,10 @@ def enqueue(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")] = False,
 ) -> None:
-    """Store one job by hand; its arguments are checked as its worker declares them."""
+    """Store one job by hand.
+
+    Its arguments are checked as its worker declares them.
+    """
     options = {
         "queue": queue,
         "priority": priority,

@@ -119,7 +119,9 @@ def show(
 @commands.command("retry")
 @configured
 def retry(settings: Settings, ids: Ids, json: AsJson = False) -> None:
-    """Make jobs available again, with an attempt left so that they truly run.
+    """Make jobs available again.
+
+    Each gets one attempt more if it had used all, so that it truly runs.
 
     JSON: {"retried": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
     """
@@ -132,7 +134,9 @@ def retry(settings: Settings, ids: Ids, json: AsJson = False) -> None:
 @commands.command("cancel")
 @configured
 def cancel(settings: Settings, ids: Ids, json: AsJson = False) -> None:
-    """Cancel jobs that are not finished; those that run are told to stop.
+    """Cancel jobs that are not finished.
+
+    Those that run are told to stop.
 
     JSON: {"cancelled": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
     """

@@ -30,7 +30,9 @@ ALWAYS_SHOWN = (State.AVAILABLE, State.EXECUTING)
 def show_list(
     settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False
 ) -> None:
-    """List queues: limit, purpose, jobs by state, and the nodes that run them now.
+    """List queues and who runs them.
+
+    Each with its limit, its purpose, its jobs by state and the nodes that run it now.
 
     JSON: {"leader": node or null, "queues": [{"queue", "limit", "purpose", "jobs": {state: number}, "producers":
     [{"id", "node", "limit", "started_at", "beat_at", "expired"}]}]}; limit is null where no configuration here
