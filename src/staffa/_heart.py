@@ -40,6 +40,7 @@ class Heart:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answered = 0.0
+        self._away = False
         self._reported = False
 
     def start(self) -> None:
@@ -58,7 +59,13 @@ class Heart:
                 with self._database.alone() as engine:
                     self._beat_on(engine)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
-                logger.warning("the heartbeat could not reach the database: %s", error)
+                # one line for each outage: the queues go on saying that they wait
+                logger.log(
+                    logging.DEBUG if self._away else logging.WARNING,
+                    "the heartbeat could not reach the database: %s",
+                    error,
+                )
+                self._away = True
                 self._listen()
                 self._stopped.wait(min(self._interval, 1.0))
 
@@ -67,10 +74,16 @@ class Heart:
             producers = list(self._producers())
             if producers:
                 living = set(at_once(engine.beat(producers)))
+                self._reached()
                 for lost in set(producers) - living:
                     self._call(partial(self._expired, lost))
             self._listen()
             self._stopped.wait(self._interval)
+
+    def _reached(self) -> None:
+        if self._away:
+            logger.info("the heartbeat reaches the database again")
+            self._away = False
 
     def _listen(self) -> None:
         """Ask the event loop for a sign of life, and report it once when it has been silent for too long."""

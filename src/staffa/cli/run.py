@@ -212,6 +212,9 @@ def _log_to_stderr(level: str) -> None:
     if level.lower() not in LEVELS:
         raise ConfigError(f"--log-level: {unknown(level, LEVELS, 'level')}")
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    if level.lower() != "debug":
+        # in an outage it says many times a second what the queues say better
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 def _log_failures(event: object) -> None:

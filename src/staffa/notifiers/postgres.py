@@ -40,7 +40,11 @@ class PostgresNotifier:
                     await self._hear(connection, heard)
             except (psycopg.Error, OSError) as error:
                 failures += 1
-                logger.warning("listening for notifications failed, trying again: %s", str(error).strip())
+                logger.log(
+                    logging.WARNING if failures == 1 else logging.DEBUG,
+                    "listening for notifications failed, trying again: %s",
+                    str(error).strip(),
+                )
                 await asyncio.sleep(reconnect_delay(failures).total_seconds())
 
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
