@@ -116,7 +116,8 @@ def application(path: str) -> Staffa:
             raise ConfigError(f"app: {module!r} cannot be imported: {error}") from error
     for part in name.split("."):
         if not hasattr(found, part):
-            known = [each for each in vars(found) if isinstance(getattr(found, each), Staffa)] or dir(found)
+            names = [each for each in vars(found) if not each.startswith("_")]
+            known = [each for each in names if isinstance(getattr(found, each), Staffa)] or names
             raise ConfigError(f"app: in {module}: {unknown(part, known, 'name')}")
         found = getattr(found, part)
     if not isinstance(found, Staffa):
