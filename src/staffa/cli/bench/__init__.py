@@ -57,7 +57,9 @@ def bench(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
-    """Measure inserting, draining and latency beside the raw limit of the same database, in half a minute.
+    """Measure jobs per second and latency.
+
+    All beside the raw limit of the same database; it takes half a minute.
 
     Everything happens in a schema or a file of its own, which is dropped at the end. One process runs no-op
     async jobs. The raw limit is the very statements Staffa uses, in a bare loop on the same table: batches of
