@@ -171,11 +171,15 @@ def _columns(header: list[str]) -> tuple[int, int]:
     name = next((place for place, title in enumerate(titles) if title in NAME_HEADERS), None)
     phone = next((place for place, title in enumerate(titles) if title in PHONE_HEADERS), None)
 
+    hint = " Separate the columns by commas." if len(header) == 1 and {";", "\t"} & set(header[0]) else ""
+
     if name is None:
-        raise CsvRefused("missing_name_column", "The header names no column “name” or “student_name”.")
+        raise CsvRefused("missing_name_column", f"The header names no column “name” or “student_name”.{hint}")
 
     if phone is None:
-        raise CsvRefused("missing_phone_column", "The header names no column “phone” or “phone_number”.")
+        raise CsvRefused(
+            "missing_phone_column", f"The header names no column “phone” or “phone_number”.{hint}"
+        )
 
     return name, phone
 

@@ -65,6 +65,12 @@ def test_missing_columns_are_named_the_name_first():
     assert refused(b"a,b\n1,2\n").code == "missing_name_column"
 
 
+def test_other_separators_than_commas_are_refused_and_the_reason_says_so():
+    for header in (b"name;phone\n", b"name\tphone\n"):
+        assert str(refused(header)).endswith("Separate the columns by commas.")
+    assert "commas" not in str(refused(b"a,b\n"))
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [(b'name,phone\n"Asha,9876543210\n', 2), (b'name,phone\nA,1\n"A"b,2\n', 3)],
