@@ -213,6 +213,6 @@ def _compare(file: Path, recording: Recording, console: Console) -> None:
     if stored != recording.sha256:
         raise DemoFailed(f"the recording was damaged: sent {recording.sha256}, stored {stored}")
 
-    console.print(f"\nRecording of {file.stat().st_size:,} bytes in {CHUNKS} chunks")
+    console.print(f"\nRecording of {file.stat().st_size:,} bytes in {CHUNKS} chunks", highlight=False)
     console.print(f"  sent    sha256 {recording.sha256}", soft_wrap=True)
     console.print(f"  stored  sha256 {stored} [green]the same[/]", soft_wrap=True)
