@@ -8,12 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from staffa._arguments import json_object
-from staffa._job import AnyJob, State, replace
+from staffa._clock import LONGEST_DELAY
+from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, State, replace
 from staffa.errors import InvalidJob
 
-LONGEST_NAME = 127
-LONGEST_DELAY = timedelta(days=365_000)
-PRIORITIES = range(10)
 INSERTABLE = frozenset({State.AVAILABLE, State.SCHEDULED, State.SUSPENDED})
 
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 
+LONGEST_DELAY = timedelta(days=365_000)  # databases cannot count as far as a timedelta
+
 
 def utc_now() -> datetime:
     """Return this machine's time, aware, in UTC."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from staffa import _lifecycle
 from staffa._backoff import retry_delay
-from staffa._clock import Clock, running_from, utc_now
+from staffa._clock import LONGEST_DELAY, Clock, running_from, utc_now
 from staffa._hands import Hands, InThisThread
 from staffa._job import AnyJob, State, current, replace
 from staffa._running import Running, Stop
@@ -241,7 +241,7 @@ def _duration(value: object) -> timedelta:
             delay = timedelta(seconds=value)
         case _:
             raise TypeError(f"a delay is a timedelta or seconds, not {type(value).__name__}")
-    return min(max(delay, timedelta(0)), timedelta(days=365_000))
+    return min(max(delay, timedelta(0)), LONGEST_DELAY)
 
 
 def _traced(error: BaseException) -> str:

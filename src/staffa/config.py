@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -12,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from staffa._job import LONGEST_NAME
+from staffa._spelling import hint
 from staffa.errors import ConfigError
 
 Testing = Literal["manual", "inline"]
@@ -25,8 +26,6 @@ UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
-LONGEST_NAME = 127
-MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +127,7 @@ def without_password(url: str) -> str:
 
 def unknown(key: str, known: Iterable[str], kind: str = "key") -> str:
     """Say that a key is unknown, and which one is nearest."""
-    names = list(known)
-    near = difflib.get_close_matches(key, names, 1) or difflib.get_close_matches(key.lower(), names, 1)
-    if near:
-        hint = f"did you mean {near[0]!r}?"
-    else:
-        more = ", ..." if len(names) > MOST_NAMED else ""
-        hint = f"known are {', '.join(sorted(names)[:MOST_NAMED])}{more}" if names else "none is known"
-    return f"unknown {kind} {key!r}; {hint}"
+    return f"unknown {kind} {key!r}; {hint(key, known)}"
 
 
 # Where values come from

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 from uuid import uuid4
 
@@ -25,6 +24,7 @@ from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
 from staffa._running import Running
+from staffa._spelling import hint
 from staffa.config import Testing
 from staffa.engine import Ack, Engine, JobFilter, ProducerInfo
 from staffa.engines.inline import InlineEngine
@@ -602,6 +602,4 @@ def _check_options(called: str, given: Mapping[str, object], known: Any) -> None
     names = sorted(known.__annotations__)
     for option in given:
         if option not in names:
-            near = get_close_matches(option, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
-            raise TypeError(f"{called}() has no option {option!r}; {hint}")
+            raise TypeError(f"{called}() has no option {option!r}; {hint(option, names)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 import types
@@ -19,13 +18,12 @@ from typing_extensions import Unpack
 from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._enqueuer import Enqueuer, default_instance
-from staffa._job import AnyJob, Job
+from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job
+from staffa._spelling import hint
 from staffa.errors import InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-LONGEST_NAME = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +370,7 @@ def _check(worker: type[Worker]) -> None:
         raise InvalidWorker(
             f"{label}: max_attempts must be a whole number above 0, not {options.max_attempts!r}"
         )
-    if type(options.priority) is not int or not 0 <= options.priority <= 9:  # noqa: PLR2004 - Oban's priorities
+    if type(options.priority) is not int or options.priority not in PRIORITIES:
         raise InvalidWorker(f"{label}: priority must be a whole number from 0 to 9, not {options.priority!r}")
     if options.timeout is not None and (
         not isinstance(options.timeout, timedelta) or options.timeout <= timedelta(0)
@@ -398,8 +396,7 @@ def is_async(worker: type[Worker]) -> bool:
     return inspect.iscoroutinefunction(worker.perform)
 
 
-def _unknown_option(where: str, option: str, known: Any = None) -> str:
-    names = list(known or WorkerOptions.__dataclass_fields__)
-    near = difflib.get_close_matches(option, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(names))}"
-    return f"{where} has no option {option!r}{hint}"
+def _unknown_option(
+    where: str, option: str, known: Iterable[str] = WorkerOptions.__dataclass_fields__
+) -> str:
+    return f"{where} has no option {option!r}; {hint(option, known)}"

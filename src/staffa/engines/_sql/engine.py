@@ -10,6 +10,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from staffa import _lifecycle
+from staffa._clock import LONGEST_DELAY
 from staffa._job import FINAL, AnyJob, Progress, State, replace
 from staffa.engine import Ack, Beat, Cancelled, Exchanged, JobFilter, ProducerInfo, Reconciled
 from staffa.engines._sql.rows import (
@@ -31,7 +32,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
-LONGEST_AGE = timedelta(days=365_000)  # databases cannot count back as far as a timedelta
 NOWHERE: Row = (None, None, None)
 
 
@@ -209,7 +209,7 @@ class SqlEngine:
         self, db: Session, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
     ) -> dict[State, int]:
         seconds = {
-            str(state): min(ages[state], LONGEST_AGE).total_seconds() if state in ages else None
+            str(state): min(ages[state], LONGEST_DELAY).total_seconds() if state in ages else None
             for state in (State.COMPLETED, State.CANCELLED, State.DISCARDED)
         }
         pruned: dict[State, int] = {}
