@@ -19,7 +19,7 @@ from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, objects
-from staffa.engines._sql.statements import statement
+from staffa.engines._sql.statements import in_schema, statement
 from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
 
@@ -87,8 +87,9 @@ class PlainSession:
 
 @cache
 def sql(name: str, schema: str) -> bytes:
-    """Read a statement, `:name` written as psycopg reads it."""
-    return PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
+    """Read a statement, `:name` written as psycopg reads it; the schema's own name holds no parameters."""
+    text = PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name))
+    return in_schema(text, schema.replace("%", "%%")).encode()
 
 
 def _notification(schema: str, channel: str, payloads: Sequence[Payload]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from staffa.engine import Engine
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._sql.engine import Session, SqlEngine
 from staffa.engines._sql.statements import migrations, quoted_name
-from staffa.errors import DatabaseUnavailable, SchemaMissing, UnsupportedConnection
+from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
 
@@ -29,6 +29,7 @@ logger = logging.getLogger("staffa")
 T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
+LONGEST_SCHEMA = 63 - len(".oban_insert")  # bytes of a channel's name, which holds the schema's
 MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
 CONNECTION_OPTIONS: dict[str, Any] = {
     "autocommit": True,
@@ -47,6 +48,8 @@ class PostgresDatabase:
     dialect = "postgresql"
 
     def __init__(self, url: str, *, schema: str = "public", pool_size: int = 10) -> None:
+        if "\0" in schema or not 0 < len(schema.encode(errors="replace")) <= LONGEST_SCHEMA:
+            raise ConfigError(f"schema: a name of 1 to {LONGEST_SCHEMA} bytes, not {schema!r}")
         self._url, self._schema = conninfo_of(url), schema
         self._channel = f"{schema}.oban_insert"
         self._pool_size = pool_size
@@ -127,7 +130,7 @@ class PostgresDatabase:
         """Refuse missing or old tables at once; a server that does not answer yet is waited for later."""
         try:
             with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
-                done = {row[0] for row in connection.execute(sql("schema_versions", self._schema))}
+                done = {row[0] for row in connection.execute(sql("schema_versions", self._schema), {})}
         except DatabaseUnavailable as error:
             logger.warning("the database does not answer yet: %s", error)
         else:
@@ -156,7 +159,7 @@ class PostgresDatabase:
                 "create table if not exists staffa_schema (version integer primary key,"
                 " applied_at timestamp not null default timezone('UTC', now()))"
             )
-            done = {row[0] for row in connection.execute(sql("schema_versions", self._schema))}
+            done = {row[0] for row in connection.execute(sql("schema_versions", self._schema), {})}
             missing = {
                 version: script for version, script in migrations("postgres").items() if version not in done
             }
