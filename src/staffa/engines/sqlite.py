@@ -66,7 +66,7 @@ class SqliteDatabase:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Refuse a connection that would commit by itself; make the tables it will need."""
-        if _commits_by_itself(connection):
+        if commits_by_itself(connection):
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
             )
@@ -186,7 +186,8 @@ def _own_rows(connection: sqlite3.Connection) -> Execute:
     return cursor.execute
 
 
-def _commits_by_itself(connection: sqlite3.Connection) -> bool:
+def commits_by_itself(connection: Any) -> bool:
+    """Tell whether a connection of sqlite3, or of a driver over it, would store the next statement at once."""
     autocommit = getattr(connection, "autocommit", -1)  # Python 3.12 and later; -1 is the older way
     no_implicit = connection.isolation_level is None if autocommit == -1 else bool(autocommit)
     return no_implicit and not connection.in_transaction

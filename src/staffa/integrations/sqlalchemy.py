@@ -27,7 +27,7 @@ from staffa.engine import Database, Engine
 from staffa.engines._sql.engine import Session, SqlEngine
 from staffa.engines._sql.rows import Row
 from staffa.engines._sql.statements import statement
-from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase
+from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
 from staffa.errors import (
     DatabaseBusy,
     DatabaseError,
@@ -168,10 +168,7 @@ def _commits_by_itself(connection: Connection) -> bool:
     adapted: Any = connection.connection.dbapi_connection
     if connection.dialect.name != "sqlite":
         return adapted.autocommit is True
-    driver: Any = connection.connection.driver_connection
-    autocommit = getattr(driver, "autocommit", -1)  # Python 3.12 and later; -1 is the older way
-    no_implicit = driver.isolation_level is None if autocommit == -1 else bool(autocommit)
-    return no_implicit and not driver.in_transaction
+    return commits_by_itself(connection.connection.driver_connection)
 
 
 def _make_tables(connection: Connection, database: Database) -> None:
