@@ -59,7 +59,8 @@ def _waited(job: AnyJob) -> timedelta:
     """Return how long a job was due before it was taken."""
     if job.attempted_at is None or job.scheduled_at is None:
         return timedelta(0)
-    return job.attempted_at - job.scheduled_at
+    # A transaction that takes a job shows the time of its own start, which may be before the job's insert.
+    return max(job.attempted_at - job.scheduled_at, timedelta(0))
 
 
 class _Attempt:
