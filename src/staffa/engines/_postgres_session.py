@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -42,8 +48,14 @@ class AsyncSession:
             async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
                 if self._foreign:
                     adapt(cursor.adapters)
-                await cursor.execute(sql(name, self._schema), params)
+                async with self._answered():
+                    await cursor.execute(sql(name, self._schema), params)
                 return await cursor.fetchall() if cursor.description else []
+
+    def _answered(self) -> AbstractAsyncContextManager[Any]:
+        """Wait for the answer even where the connection's owner lets statements gather in a pipeline."""
+        gathers = self._foreign and self._connection.pgconn.pipeline_status
+        return self._connection.pipeline() if gathers else nullcontext()
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
@@ -67,8 +79,14 @@ class PlainSession:
         with translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             if self._foreign:
                 adapt(cursor.adapters)
-            cursor.execute(sql(name, self._schema), params)
+            with self._answered():
+                cursor.execute(sql(name, self._schema), params)
             return cursor.fetchall() if cursor.description else []
+
+    def _answered(self) -> AbstractContextManager[Any]:
+        """Wait for the answer even where the connection's owner lets statements gather in a pipeline."""
+        gathers = self._foreign and self._connection.pgconn.pipeline_status
+        return self._connection.pipeline() if gathers else nullcontext()
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
