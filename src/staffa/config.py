@@ -26,6 +26,7 @@ UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
+LARGEST_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,8 @@ def _age(value: object) -> timedelta | None:
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"must be a whole number above 0, not {value!r}")
+    if value > LARGEST_INTEGER:
+        raise ValueError(f"must be at most {LARGEST_INTEGER}, which databases can hold, not {value!r}")
     return value
 
 
@@ -249,14 +252,14 @@ def _queues(value: object) -> dict[str, QueueConfig]:
 
 
 def _queue_name(name: object) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or "\0" in name:
         raise ValueError(f"a queue's name has 1 to {LONGEST_NAME} characters, not {name!r}")
     return name
 
 
 def _queue(name: str, value: object) -> QueueConfig:
     if isinstance(value, QueueConfig):
-        return value
+        value = {"limit": value.limit, "purpose": value.purpose}
     table = value if isinstance(value, Mapping) else {"limit": value}
     for key in table:
         if key not in ("limit", "purpose"):

@@ -79,6 +79,7 @@ class Staffa:
         stuck_after: timedelta = timedelta(minutes=10),
     ) -> None:
         _refuse_testing(testing)
+        _refuse_unstorable(name=name, node=node or "")
         self.url, self.schema = url, schema
         self.name, self.node, self.default = name, node or socket.gethostname(), default
         self.queues = queues_of({"default": 10} if queues is None else queues)
@@ -447,6 +448,12 @@ def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:
             raise ConfigError(f"plugins: there are two of {kind.__name__}; give one")
     standard: list[Plugin] = [kind() for kind in (Stager, Lifeline, Pruner) if kind not in kinds]
     return [*standard, *plugins]
+
+
+def _refuse_unstorable(**options: str) -> None:
+    for option, text in options.items():
+        if not isinstance(text, str) or "\0" in text or not text.isprintable():
+            raise ConfigError(f"{option} must be printable text, not {text!r}")
 
 
 def _refuse_testing(testing: object) -> None:
