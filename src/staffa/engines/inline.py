@@ -30,27 +30,19 @@ class InlineDatabase:
     def __init__(self, telemetry: Telemetry) -> None:
         self._notifier = LocalNotifier()
         self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")
-        self._engine = InlineEngine(InThreads(self._threads), telemetry)
-        self._plain = PlainInlineEngine(InThisThread(), telemetry)
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
-    @property
-    def plain(self) -> Engine:
-        return self._plain
+        self.engine = InlineEngine(InThreads(self._threads), telemetry)
+        self.plain = PlainInlineEngine(InThisThread(), telemetry)
 
     @contextmanager
     def alone(self) -> Iterator[Engine]:
-        yield self._plain
+        yield self.plain
 
     def joined(self, connection: Any) -> Engine:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self._plain
-        return self._engine
+            return self.plain
+        return self.engine
 
     def notifier(self) -> Notifier:
         return self._notifier

@@ -50,38 +50,22 @@ class PostgresDatabase:
     def __init__(self, url: str, *, schema: str = "public", pool_size: int = 10) -> None:
         if "\0" in schema or not 0 < len(schema.encode(errors="replace")) <= LONGEST_SCHEMA:
             raise ConfigError(f"schema: a name of 1 to {LONGEST_SCHEMA} bytes, not {schema!r}")
-        self._url, self._schema = conninfo_of(url), schema
-        self._channel = f"{schema}.oban_insert"
+        self._url, self.schema = conninfo_of(url), schema
+        self.channel = f"{schema}.oban_insert"
         self._pool_size = pool_size
         self._lock = threading.Lock()
         self._blocking_pool: psycopg_pool.ConnectionPool | None = None
         self._pid: int | None = None
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine = SqlEngine(Awaited(self), channel=self._channel)
-        self._plain = SqlEngine(Blocking(self), channel=self._channel)
-
-    @property
-    def schema(self) -> str:
-        return self._schema
-
-    @property
-    def channel(self) -> str:
-        return self._channel
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
-    @property
-    def plain(self) -> Engine:
-        return self._plain
+        self.engine = SqlEngine(Awaited(self), channel=self.channel)
+        self.plain = SqlEngine(Blocking(self), channel=self.channel)
 
     @contextmanager
     def alone(self) -> Iterator[Engine]:
         """Use one connection that nobody else waits for."""
         with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
-            yield SqlEngine(BlockingOn(connection, self._schema), channel=self._channel)
+            yield SqlEngine(BlockingOn(connection, self.schema), channel=self.channel)
 
     def joined(self, connection: Any) -> Engine:
         if not isinstance(connection, psycopg.Connection | psycopg.AsyncConnection):
@@ -95,11 +79,11 @@ class PostgresDatabase:
                 "open a transaction first, as in `with connection.transaction():`"
             )
         if isinstance(connection, psycopg.AsyncConnection):
-            return SqlEngine(AwaitedOn(connection, self._schema), channel=self._channel)
-        return SqlEngine(BlockingOn(connection, self._schema), channel=self._channel)
+            return SqlEngine(AwaitedOn(connection, self.schema), channel=self.channel)
+        return SqlEngine(BlockingOn(connection, self.schema), channel=self.channel)
 
     def notifier(self) -> Notifier:
-        return PostgresNotifier(self._url, self._schema, CONNECTION_OPTIONS)
+        return PostgresNotifier(self._url, self.schema, CONNECTION_OPTIONS)
 
     async def open(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._check_tables)
@@ -130,7 +114,7 @@ class PostgresDatabase:
         """Refuse missing or old tables at once; a server that does not answer yet is waited for later."""
         try:
             with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
-                done = {row[0] for row in connection.execute(sql("schema_versions", self._schema), {})}
+                done = {row[0] for row in connection.execute(sql("schema_versions", self.schema), {})}
         except DatabaseUnavailable as error:
             logger.warning("the database does not answer yet: %s", error)
         else:
@@ -149,9 +133,9 @@ class PostgresDatabase:
             psycopg.connect(self._url, **{**CONNECTION_OPTIONS, "autocommit": False}) as connection,
         ):
             connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-            quoted = quoted_name(self._schema)
+            quoted = quoted_name(self.schema)
             if not connection.execute(
-                "select from pg_namespace where nspname = %s", [self._schema]
+                "select from pg_namespace where nspname = %s", [self.schema]
             ).fetchall():
                 connection.execute(f"create schema {quoted}".encode())  # which few roles may do
             connection.execute(f"set local search_path to {quoted}".encode())
@@ -159,13 +143,13 @@ class PostgresDatabase:
                 "create table if not exists staffa_schema (version integer primary key,"
                 " applied_at timestamp not null default timezone('UTC', now()))"
             )
-            done = {row[0] for row in connection.execute(sql("schema_versions", self._schema), {})}
+            done = {row[0] for row in connection.execute(sql("schema_versions", self.schema), {})}
             missing = {
                 version: script for version, script in migrations("postgres").items() if version not in done
             }
             for version, script in missing.items():
                 connection.execute(script.encode())
-                connection.execute(sql("record_version", self._schema), {"version": version})
+                connection.execute(sql("record_version", self.schema), {"version": version})
             return list(missing)
 
     @asynccontextmanager
@@ -178,7 +162,7 @@ class PostgresDatabase:
         while True:
             async with pool.connection() as connection:
                 if await _lives_async(connection):
-                    yield AsyncSession(connection, self._schema)
+                    yield AsyncSession(connection, self.schema)
                     return
 
     @contextmanager
@@ -187,7 +171,7 @@ class PostgresDatabase:
         while True:
             with pool.connection() as connection:
                 if _lives(connection):
-                    yield PlainSession(connection, self._schema)
+                    yield PlainSession(connection, self.schema)
                     return
 
     def _opened(self) -> psycopg_pool.ConnectionPool:

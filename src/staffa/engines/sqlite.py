@@ -37,20 +37,12 @@ class SqliteDatabase:
         self.writer = Writer(self.path, tell=self._notifier.tell)
         self.reader = self.writer if self.path == ":memory:" else Writer(self.path, reads_only=True)
         self.has_tables = False
-        self._engine, self._plain = SqlEngine(Awaited(self)), SqlEngine(Blocking(self))
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
-    @property
-    def plain(self) -> Engine:
-        return self._plain
+        self.engine, self.plain = SqlEngine(Awaited(self)), SqlEngine(Blocking(self))
 
     @contextmanager
     def alone(self) -> Iterator[Engine]:
         """Use the writer's thread: it beats whatever the event loop does."""
-        yield self._plain
+        yield self.plain
 
     def joined(self, connection: Any) -> Engine:
         if not isinstance(connection, sqlite3.Connection):
