@@ -163,7 +163,7 @@ MUTANTS = [
         "texts of errors are cleaned of what no database takes",
         (
             (
-                "src/staffa/engines/_sql/engine.py",
+                "src/staffa/engines/_sql/rows.py",
                 "[_clean_error(entry) for entry in after.errors]",
                 "after.errors",
             ),
