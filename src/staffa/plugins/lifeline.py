@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from staffa.engine import Beat, Engine
 from staffa.notifier import INSERT
+
+logger = logging.getLogger("staffa")
 
 
 class Lifeline:
@@ -38,6 +41,10 @@ class Lifeline:
         rescued = await engine.rescue(self.limit)
         self._look({Beat(each.id, each.beat) for each in await engine.producers() if not each.expired})
 
+        if rescued:
+            logger.warning(
+                "jobs of dead processes brought back: %d, job %s first", len(rescued), rescued[0].id
+            )
         if queues := sorted({job.queue for job in rescued}):
             await engine.tell(INSERT, [{"queue": queue} for queue in queues])
         self._reached = time.monotonic()
