@@ -79,7 +79,9 @@ def _row(
 
 def _places(producers: Sequence[ProducerInfo], *, executing: int) -> list[str]:
     """Name nodes; those that stopped only while jobs may still have to come back from them."""
-    return [_place(each) for each in producers if executing or not each.expired]
+    living = [_place(each) for each in producers if not each.expired]
+    stopped = dict.fromkeys(_place(each) for each in producers if each.expired)
+    return [*living, *stopped] if executing else living
 
 
 def _place(producer: ProducerInfo) -> str:
