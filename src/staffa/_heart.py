@@ -19,6 +19,8 @@ from staffa.telemetry import LoopStuck, Telemetry
 
 logger = logging.getLogger("staffa")
 
+LAST_BEAT_SECONDS = 1.0
+
 
 class Heart:
     """Beats for producers from a thread and a connection of its own, and listens to the event loop."""
@@ -50,8 +52,10 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop beating; does not wait for a beat under way."""
+        """Stop beating; waits a moment for a beat under way, so that it does not open the database again."""
         self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(LAST_BEAT_SECONDS)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -52,7 +52,7 @@ class Parts:
         try:
             await asyncio.gather(*self._queue_tasks)
         finally:
-            self._heart.stop()
+            await self._loop.run_in_executor(None, self._heart.stop)
             for task in (*self._duty_tasks, *self._queue_tasks):
                 task.cancel()
             await asyncio.gather(*self._duty_tasks, *self._queue_tasks, return_exceptions=True)

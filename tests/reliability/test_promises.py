@@ -228,15 +228,15 @@ async def test_no_accepted_job_is_lost_by_a_lost_connection(url: str) -> None:
         break_connections(url, staffa)
         assert {job.state for job in await finished(staffa, jobs)} == {State.COMPLETED}
         break_connections(url, staffa)
-        await eventually(lambda: enqueued(Quick, name="after"))
+        await eventually(lambda: enqueued(staffa, Quick.new(name="after")))
         await started("after")
     assert runs == Counter([*(f"n{i}" for i in range(5)), "after"])
     staffa.close()
 
 
-async def enqueued(worker: type[Worker], **args: object) -> bool:
+async def enqueued(staffa: Staffa, job: Job) -> bool:
     try:
-        await worker.aenqueue(**args)
+        await staffa.ainsert(job)
     except DatabaseUnavailable:
         return False
     return True
