@@ -508,3 +508,13 @@ async def test_times_come_from_the_database(staffa: Staffa, monkeypatch: pytest.
     async with staffa:
         failed = await one(staffa, Answer.new(do="raise"), State.RETRYABLE)
     assert abs(datetime.now(UTC) - datetime.fromisoformat(failed.errors[0]["at"])) < timedelta(minutes=1)
+
+
+async def test_each_failed_attempt_is_one_line_in_the_log(
+    staffa: Staffa, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with staffa:
+        failed = await one(staffa, Answer.new(do="raise"), State.RETRYABLE)
+        await one(staffa, Answer.new(do="nothing"), State.COMPLETED)
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("job ")]
+    assert lines == [f"job {failed.id} (machine.Answer) is retryable, attempt 1 of 3: ValueError: kaboom"]

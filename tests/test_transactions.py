@@ -15,9 +15,9 @@ import pytest
 from psycopg.rows import dict_row, namedtuple_row
 
 from nodes import eventually
-from staffa import Staffa, Worker, job
+from staffa import Job, Staffa, Worker, job
 from staffa.engines import sqlite
-from staffa.errors import DatabaseBusy, DatabaseError, UnsupportedConnection
+from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, UnsupportedConnection
 
 AT_NOON_IN_INDIA = datetime(2030, 1, 2, 6, 30, tzinfo=UTC)
 
@@ -457,3 +457,27 @@ def test_a_connection_of_another_thread_is_told_as_ours(on_sqlite: Staffa):
         enqueued = elsewhere.submit(lambda: Welcome.using(connection=db, instance=on_sqlite).enqueue())
         with pytest.raises(DatabaseError, match="created in a thread can only be used in that same thread"):
             enqueued.result()
+
+
+def test_a_connection_to_another_file_is_refused_by_name(tmp_path):
+    staffa = Staffa(f"sqlite:///{tmp_path}/jobs.db", run_queues=False)
+    staffa.migrate()
+    Staffa(f"sqlite:///{tmp_path}/other.db", run_queues=False).migrate()
+    elsewhere = sqlite3.connect(tmp_path / "other.db")
+    with pytest.raises(UnsupportedConnection, match=r"leads to another database .*jobs\.db"):
+        staffa.insert(Job(worker="w"), connection=elsewhere)
+    elsewhere.close()
+    (tmp_path / "link.db").symlink_to(tmp_path / "jobs.db")
+    with sqlite3.connect(tmp_path / "link.db") as same:
+        assert staffa.insert(Job(worker="w"), connection=same).id == 1
+    same.close()
+    staffa.close()
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_reason_and_without_the_password():
+    staffa = Staffa("postgresql://me:secret@127.0.0.1:1/app")
+    with pytest.raises(DatabaseUnavailable) as refused:
+        staffa.jobs()
+    assert "postgresql://me:***@127.0.0.1:1/app cannot be reached: connection failed" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    staffa.close()

@@ -28,6 +28,7 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
+FAILED = frozenset({State.RETRYABLE, State.DISCARDED, State.CANCELLED})
 LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
 

@@ -14,8 +14,9 @@ from uuid import uuid4
 from staffa._backoff import reconnect_delay, retry_delay
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands
-from staffa._job import AnyJob, State
+from staffa._job import FAILED, AnyJob, State
 from staffa._lifecycle import failed
+from staffa._printable import last_line
 from staffa._running import Running, Stop
 from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Telemetry
@@ -232,6 +233,7 @@ class Producer:
             after = failed(job, clock(), repr(error), retry_delay(job.attempt, job.max_attempts))
         slot.settled = True
         if after is not None:
+            _log_failure(after)
             self._finished.append(Ack(job, after))
         self._free(slot)
 
@@ -279,6 +281,14 @@ class Producer:
 
     def _new_info(self) -> ProducerInfo:
         return ProducerInfo(id=str(uuid4()), node=self._node, queue=self.queue, limit=self.limit)
+
+
+def _log_failure(after: AnyJob) -> None:
+    """Say in one line what failed and why; the whole traceback is in the job's errors."""
+    if after.state in FAILED:
+        reason = last_line(str(after.errors[-1].get("error", ""))) if after.errors else ""
+        attempt = f"attempt {after.attempt} of {after.max_attempts}"
+        logger.warning("job %s (%s) is %s, %s: %s", after.id, after.worker, after.state, attempt, reason)
 
 
 def _key(job: AnyJob) -> Take:

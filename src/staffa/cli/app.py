@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from typing import Annotated
 
@@ -51,4 +52,6 @@ def _before(
 
 def main() -> None:
     """Run `staffa`."""
+    # What the pool says of a server that does not answer, our own error says once and better.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     app()

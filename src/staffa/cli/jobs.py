@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from staffa._job import FINAL, AnyJob, State
+from staffa._printable import printable
 from staffa.cli.printing import (
     counted,
     distance,
     job_object,
     moment,
-    printable,
     span,
     tell_json,
     tell_table,

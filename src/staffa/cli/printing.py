@@ -15,6 +15,7 @@ from rich.text import Text
 
 from staffa._job import AnyJob
 from staffa._lifecycle import instant
+from staffa._printable import printable
 
 SPANS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 COLUMNS_OF_A_JOB = (
@@ -74,14 +75,6 @@ def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     for line in lines:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def printable(text: str) -> str:
-    """Show control characters instead of letting a job's data command the terminal."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
 
 
 def moment(at: datetime | None) -> str:

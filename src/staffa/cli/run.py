@@ -17,8 +17,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from staffa._job import State
-from staffa.cli.printing import counted, printable
+from staffa._job import FAILED, State
+from staffa.cli.printing import counted
 from staffa.cli.settings import Settings
 from staffa.config import QueueConfig, queue_limits, unknown, without_password
 from staffa.engines.sqlite import SAFE_FOR_MANY
@@ -65,7 +65,8 @@ def run(
     if queue:
         staffa.queues = chosen(staffa.queues, queue)
     _tell_what_runs(staffa)
-    staffa.telemetry.attach(_log_failures)
+    if logger.isEnabledFor(logging.DEBUG):
+        staffa.telemetry.attach(_log_the_others)
 
     # what jobs enqueue goes to the instance that runs them, whatever else their modules make
     mine = staffa.as_default() if config.app is None else nullcontext()
@@ -212,23 +213,17 @@ def _log_to_stderr(level: str) -> None:
     if level.lower() not in LEVELS:
         raise ConfigError(f"--log-level: {unknown(level, LEVELS, 'level')}")
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    if level.lower() != "debug":
-        # in an outage it says many times a second what the queues say better
-        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    if level.lower() == "debug":
+        logging.getLogger("psycopg.pool").setLevel(logging.DEBUG)
 
 
-def _log_failures(event: object) -> None:
-    """Log attempts that failed, as they happen; completed ones only where details are wanted."""
-    if not isinstance(event, JobStopped):
-        return
-    job, seconds = event.job, event.took.total_seconds()
-    if job.state in (State.RETRYABLE, State.DISCARDED, State.CANCELLED):
-        lines = str(job.errors[-1].get("error", "")).strip().splitlines() if job.errors else []
-        reason = printable(lines[-1]) if lines else ""
-        attempt = f"attempt {job.attempt} of {job.max_attempts}"
-        logger.warning("job %s (%s) is %s, %s: %s", job.id, job.worker, job.state, attempt, reason)
-    else:
-        logger.debug("job %s (%s) is %s after %.3f s", job.id, job.worker, job.state, seconds)
+def _log_the_others(event: object) -> None:
+    """Log attempts that did not fail; those that did are logged where they run."""
+    if isinstance(event, JobStopped) and event.job.state not in FAILED:
+        job = event.job
+        logger.debug(
+            "job %s (%s) is %s after %.3f s", job.id, job.worker, job.state, event.took.total_seconds()
+        )
 
 
 def _tell_what_runs(staffa: Staffa) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from staffa.cli.printing import printable
+from staffa._printable import printable
 from staffa.config import Config, load, unknown
 from staffa.engines.sqlite import path_of
 from staffa.errors import ConfigError, DatabaseError, JobError, StaffaError, WorkerError

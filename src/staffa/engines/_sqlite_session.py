@@ -27,7 +27,7 @@ Execute = Callable[..., Iterable[Row]]
 LONGEST_LOCK_SECONDS = 5.0
 BUSY = (
     f"another connection has held SQLite's write lock for more than {LONGEST_LOCK_SECONDS:.0f} s; "
-    "if it is your own open transaction, enqueue inside it with using(connection=...)"
+    "to enqueue inside an open transaction of your own, use using(connection=...)"
 )
 
 

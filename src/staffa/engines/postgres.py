@@ -16,6 +16,7 @@ import psycopg_pool
 from psycopg.pq import TransactionStatus
 
 from staffa._bridge import at_once
+from staffa.config import without_password
 from staffa.engine import Engine
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._sql.engine import Session, SqlEngine
@@ -169,10 +170,24 @@ class PostgresDatabase:
     def blocking_session(self) -> Iterator[Session]:
         pool = self._opened()
         while True:
-            with pool.connection() as connection:
-                if _lives(connection):
-                    yield PlainSession(connection, self.schema)
-                    return
+            try:
+                with pool.connection() as connection:
+                    if _lives(connection):
+                        yield PlainSession(connection, self.schema)
+                        return
+            except psycopg_pool.PoolTimeout as error:
+                raise DatabaseUnavailable(self._why_no_connection()) from error
+
+    def _why_no_connection(self) -> str:
+        """Ask the server itself, as the pool tells no reason."""
+        place = without_password(self._url)
+        try:
+            psycopg.connect(self._url, **{**CONNECTION_OPTIONS, "connect_timeout": 2}).close()
+        except psycopg.OperationalError as error:
+            return f"{place} cannot be reached: {str(error).strip()}"
+        return (
+            f"all {self._pool_size} connections to {place} have been busy for {POOL_OPTIONS['timeout']:.0f} s"
+        )
 
     def _opened(self) -> psycopg_pool.ConnectionPool:
         """Return the pool of this process; one made before a fork belongs to the parent."""

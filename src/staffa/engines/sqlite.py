@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -57,7 +58,11 @@ class SqliteDatabase:
         return SqlEngine(Joined(connection))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Refuse a connection that would commit by itself; make the tables it will need."""
+        """Refuse a connection that leads elsewhere or would commit by itself; make the tables it will need."""
+        if not self._is_ours(connection):
+            raise UnsupportedConnection(
+                f"this connection leads to another database than this instance, which keeps its jobs in {self.path}"
+            )
         if commits_by_itself(connection):
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
@@ -66,6 +71,13 @@ class SqliteDatabase:
             self.make_tables_inside(_own_rows(connection))
         else:
             self.make_tables()
+
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether a connection's main file is ours; one that is not there yet is compared by its name."""
+        cursor = connection.cursor()
+        cursor.row_factory = None
+        files = [str(file) for _, name, file in cursor.execute("pragma database_list") if name == "main"]
+        return [os.path.realpath(file) for file in files if file] == [os.path.realpath(self.path)]
 
     def notifier(self) -> Notifier:
         return self._notifier
