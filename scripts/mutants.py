@@ -80,8 +80,15 @@ MUTANTS = [
     ),
     Mutant(
         "No accepted job is lost by a lost connection (PostgreSQL)",
-        "connections of the pool are looked at before they are used",
-        (("src/staffa/engines/postgres.py", "return bool(poll.poll(0))", "return False"),),
+        "dead connections are found out before they are used, and outcomes that met one are kept",
+        (
+            ("src/staffa/engines/postgres.py", "return bool(poll.poll(0))", "return False"),
+            (
+                "src/staffa/_producer.py",
+                "        except BaseException:\n            self._finished = finished + self._finished\n",
+                "        except BaseException:\n",
+            ),
+        ),
         "lost_connection and postgres",
     ),
     Mutant(
