@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -332,7 +333,7 @@ async def test_only_the_leader_checkpoints(sqlite_url: str) -> None:
 def test_the_tables_can_be_read_by_any_sqlite_shell(sqlite_url: str) -> None:
     staffa = Staffa(sqlite_url)
     staffa.insert(Touch.new(name="Zoë"))
-    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as shell:
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as shell:
         [(worker, args, when)] = shell.execute("select worker, args, scheduled_at from oban_jobs").fetchall()
     assert (worker, args) == ("instance.Touch", '{"name":"Zoë"}')
     assert len(when) == len("2026-11-21T20:00:00.000000Z")

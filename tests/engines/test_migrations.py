@@ -158,7 +158,7 @@ def test_our_leases_are_obans(postgres_url: str):
     peers = query(
         postgres_url,
         "select column_name, udt_name, is_nullable from information_schema.columns"
-        " where table_name = 'oban_peers' order by column_name",
+        " where table_schema = 'public' and table_name = 'oban_peers' order by column_name",
     )
     assert [list(row) for row in peers] == SAMPLE["peers"]
 

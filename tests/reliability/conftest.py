@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,12 +65,18 @@ def own_server() -> Iterator[OwnServer]:
         server.close()
 
 
+def _migrate(url: str) -> None:
+    staffa = Staffa(url, run_queues=False)
+    staffa.migrate()
+    staffa.close()
+
+
 def _cuttable_postgres(server: OwnServer) -> Cuttable:
     name = f"t_{uuid4().hex}"
     with psycopg.connect(server.url, autocommit=True) as admin:
         admin.execute(f"create database {name}")
     url = server.url.replace("/postgres?", f"/{name}?")
-    Staffa(url, run_queues=False).migrate()
+    _migrate(url)
 
     @contextmanager
     def cut() -> Iterator[None]:
@@ -90,7 +96,7 @@ def _cuttable_postgres(server: OwnServer) -> Cuttable:
 
 def _cuttable_sqlite(folder: Path) -> Cuttable:
     path = folder / "jobs.db"
-    Staffa(f"sqlite:///{path}", run_queues=False).migrate()
+    _migrate(f"sqlite:///{path}")
 
     @contextmanager
     def cut() -> Iterator[None]:
@@ -103,7 +109,7 @@ def _cuttable_sqlite(folder: Path) -> Cuttable:
             holder.close()
 
     def execute(sql: str) -> Any:
-        with sqlite3.connect(path, isolation_level=None, timeout=10) as connection:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
             return connection.execute(sql).fetchall()
 
     return Cuttable(f"sqlite:///{path}", cut, execute)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,7 @@ def put_back_by_hand(url: str) -> None:
     """Do what an operator does in a shell, whatever the worker thinks."""
     sql = "update oban_jobs set state = 'available' where state = 'executing'"
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as shell:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as shell:
             shell.execute(sql)
     else:
         with psycopg.connect(url) as shell:
