@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST_SECONDS = 120
 TESTS = ("tests/reliability/test_promises.py", "tests/test_lifeline.py")
 SQL = "src/staffa/engines/_sql"
 
@@ -303,31 +304,29 @@ def survives(mutant: Mutant) -> bool:
             if old not in text:
                 raise SystemExit(f"{mutant.promise}: {name} no longer holds {old!r}")
             path.write_text(text.replace(old, new))
+        last = _last_line(copy, mutant.tests)
+        survived = " passed" in last
+        verdict = "SURVIVED" if survived else "killed  "
+        print(f"{verdict} {mutant.promise} | without: {mutant.safeguard} | {last}", flush=True)
+        return survived
+
+
+def _last_line(copy: Path, tests: str) -> str:
+    """Run tests in a copy of the tree; give pytest's last line, or say that they never ended."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+    try:
         run = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "--no-header",
-                "--tb=no",
-                *TESTS,
-                "-k",
-                mutant.tests,
-            ],
+            [*command, *TESTS, "-k", tests],
             cwd=copy,
             env={**os.environ, "PYTHONPATH": str(copy / "src")},
             capture_output=True,
             text=True,
             check=False,
+            timeout=LONGEST_SECONDS,
         )
-        last = run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-300:]
-        survived = " passed" in last
-        verdict = "SURVIVED" if survived else "killed  "
-        print(f"{verdict} {mutant.promise} | without: {mutant.safeguard} | {last}", flush=True)
-        return survived
+    except subprocess.TimeoutExpired:
+        return f"not ended after {LONGEST_SECONDS} s"
+    return run.stdout.strip().splitlines()[-1] if run.stdout.strip() else run.stderr[-300:]
 
 
 def main() -> int:

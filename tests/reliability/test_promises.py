@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,8 @@ async def test_no_accepted_job_is_lost_by_a_database_restart(cuttable: Any) -> N
     staffa.close()
 
 
-@contextmanager
-def full_disk(url: str, staffa: Staffa) -> Any:
+@asynccontextmanager
+async def full_disk(url: str, staffa: Staffa) -> AsyncIterator[None]:
     """Let every write fail as on a full disk: by a page limit on SQLite, by SQLSTATE 53100 on PostgreSQL."""
     if url.startswith("sqlite"):
         database: Any = staffa._database
@@ -168,15 +168,31 @@ def full_disk(url: str, staffa: Staffa) -> Any:
         yield
         database.writer.pragma("max_page_count", 1_000_000)
         return
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("""
-            create function full_disk() returns trigger language plpgsql as $$
-            begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end $$;
-            create trigger full_disk before insert or update on oban_jobs
-              for each statement execute function full_disk()
-        """)
-        yield
-        admin.execute("drop function full_disk cascade")
+    await in_a_shell(
+        url,
+        """
+        create function full_disk() returns trigger language plpgsql as $$
+        begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end $$;
+        create trigger full_disk before insert or update on oban_jobs
+          for each statement execute function full_disk()
+        """,
+    )
+    yield
+    await in_a_shell(url, "drop function full_disk cascade")
+
+
+async def in_a_shell(url: str, sql: str) -> None:
+    """Run a statement beside the event loop, which may hold the locks that it waits for."""
+
+    def run() -> None:
+        if url.startswith("sqlite"):
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as shell:
+                shell.execute(sql)
+        else:
+            with psycopg.connect(url, autocommit=True) as shell:
+                shell.execute(sql)
+
+    await asyncio.to_thread(run)
 
 
 class Bulky(Worker, name="tests.Bulky", max_attempts=1):
@@ -196,7 +212,7 @@ async def test_no_accepted_job_is_lost_by_a_full_disk(url: str) -> None:
     accepted = await staffa.ainsert_all([Bulky.new(name="a"), Bulky.new(name="b")])
     async with staffa:
         await started("a", "b")
-        with full_disk(url, staffa):
+        async with full_disk(url, staffa):
             with pytest.raises(DatabaseUnavailable):
                 await staffa.ainsert_all([Quick.new(name="refused", text="x" * 5_000) for _ in range(50)])
             await started("a ended", "b ended")
@@ -287,7 +303,7 @@ async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str, fai
     async with staffa:
         job = await staffa.ainsert(TwoLives.new(fails=fails))
         await started("take 1")
-        put_back_by_hand(url)
+        await put_back_by_hand(url)
         await started("take 2")
         gates[1].set()
         await eventually(lambda: bounced)
@@ -298,15 +314,9 @@ async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str, fai
     staffa.close()
 
 
-def put_back_by_hand(url: str) -> None:
+async def put_back_by_hand(url: str) -> None:
     """Do what an operator does in a shell, whatever the worker thinks."""
-    sql = "update oban_jobs set state = 'available' where state = 'executing'"
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as shell:
-            shell.execute(sql)
-    else:
-        with psycopg.connect(url) as shell:
-            shell.execute(sql)
+    await in_a_shell(url, "update oban_jobs set state = 'available' where state = 'executing'")
 
 
 def bounces_of(staffa: Staffa) -> list[int | None]:
