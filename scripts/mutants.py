@@ -286,7 +286,24 @@ MUTANTS = [
                 "admissible = list(jobs)",
             ),
         ),
-        "bad_input",
+        "bad_input and InvalidJob",
+    ),
+    Mutant(
+        "Bad input gets an error and nothing is written (arguments)",
+        "arguments are checked when a job is built, and again before anything is written",
+        (
+            (
+                "src/staffa/_arguments.py",
+                "        return json_object(given)\n",
+                "        return dict(given)\n",
+            ),
+            (
+                "src/staffa/instance.py",
+                "admissible = [admitted(job) for job in jobs]",
+                "admissible = list(jobs)",
+            ),
+        ),
+        "bad_input and InvalidArguments",
     ),
 ]
 
