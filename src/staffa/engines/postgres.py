@@ -178,6 +178,11 @@ class PostgresDatabase:
             except psycopg_pool.PoolTimeout as error:
                 raise DatabaseUnavailable(self._why_no_connection()) from error
 
+    def run_blocking(self, body: Body[T]) -> T:
+        """Run a word from its first to its last statement, on a connection of the pool for plain callers."""
+        with translating(), self.blocking_session() as session:
+            return at_once(body(session))
+
     def _why_no_connection(self) -> str:
         """Ask the server itself, as the pool tells no reason."""
         place = without_password(self._url)
@@ -220,13 +225,9 @@ class Awaited:
             async with self._database.awaited_session() as session:
                 if session is not None:
                     return await body(session)
-        return await asyncio.get_running_loop().run_in_executor(None, self._in_thread, body)
+        return await asyncio.get_running_loop().run_in_executor(None, self._database.run_blocking, body)
 
     read = write
-
-    def _in_thread(self, body: Body[T]) -> T:
-        with translating(), self._database.blocking_session() as session:
-            return at_once(body(session))
 
 
 class Blocking:
@@ -236,8 +237,7 @@ class Blocking:
         self._database = database
 
     async def write(self, body: Body[T]) -> T:
-        with translating(), self._database.blocking_session() as session:
-            return at_once(body(session))
+        return self._database.run_blocking(body)
 
     read = write
 
