@@ -75,7 +75,11 @@ def postgres_url(shared_postgres_url: str) -> Iterator[str]:
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
-        admin.execute("truncate oban_jobs, oban_peers, staffa_producers restart identity")
+        tables = admin.execute(
+            "select string_agg(tablename, ', ') from pg_tables"
+            " where schemaname = 'public' and tablename <> 'staffa_schema'"
+        ).fetchall()[0][0]
+        admin.execute(f"truncate {tables} restart identity")
 
 
 @pytest.fixture

@@ -9,27 +9,26 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from functools import cache, partial
-from importlib.metadata import entry_points
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import uuid4
 
-from staffa._admission import admitted
-from staffa._bridge import WouldWait, at_once, refuse_inside_loop
+from staffa._bridge import refuse_inside_loop
 from staffa._enqueuer import offer, overridden
 from staffa._hands import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
+from staffa._job_calls import JobCalls
 from staffa._parts import Parts
 from staffa._peer import Peer
 from staffa._producer import Producer
 from staffa._repeat import repeat
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
-from staffa.engine import Database, Engine, JobFilter, ProducerInfo
+from staffa.engine import Database, Engine
 from staffa.engines.inline import InlineDatabase
-from staffa.errors import ConfigError, InstanceError, UnsupportedConnection
+from staffa.errors import ConfigError, InstanceError
 from staffa.notifier import INSERT, SIGNAL, Payload
 from staffa.plugin import Plugin
 from staffa.plugins.lifeline import Lifeline
@@ -37,19 +36,15 @@ from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
 from staffa.telemetry import Telemetry
 
-T = TypeVar("T")
-Join = Callable[[Any, Database], Engine]
-
 ENGINES = {
     "sqlite": ("staffa.engines.sqlite", "SqliteDatabase", ""),
     "postgresql": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
     "postgres": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
 }
-CONNECTIONS = "staffa.connections"
 THREADS_PER_SLOT = 2  # one for the job, one for a hook that runs while a timed-out job still keeps the first
 
 
-class Staffa:
+class Staffa(JobCalls):
     """One system of jobs on one database.
 
     Making one opens nothing. `async with staffa:` runs its queues; enqueueing works without that, from any
@@ -117,99 +112,6 @@ class Staffa:
 
     def __repr__(self) -> str:
         return f"<Staffa {self.name} on {without_password(self.url)}>"
-
-    # Storing jobs
-
-    def insert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob:
-        """Store a job and give it back; blocks. See `insert_all`."""
-        return self.insert_all([job], connection=connection)[0]
-
-    async def ainsert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob:
-        """Store a job and give it back; awaited. See `insert_all`."""
-        return (await self.ainsert_all([job], connection=connection))[0]
-
-    def insert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
-        """Store jobs, all or none, in the caller's open transaction if given one; give them back in order.
-
-        Raises `InvalidJob` or `InvalidArguments` before anything is written, `UnsupportedConnection` for a
-        connection that cannot be joined, `InsideEventLoop` where blocking would stop a loop.
-        """
-        admissible = [admitted(job) for job in jobs]
-        if connection is not None:
-            return self._insert_inside(connection, admissible)
-        refuse_inside_loop("enqueueing", "aenqueue(...) or ainsert(...)")
-        stored = at_once(self._database.plain.insert(admissible))
-        self._wake_here(stored)
-        return stored
-
-    async def ainsert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
-        """Store jobs, all or none; awaited. See `insert_all`."""
-        admissible = [admitted(job) for job in jobs]
-        if connection is not None:
-            return await self._joined(connection).insert(admissible)
-        stored = await self._database.engine.insert(admissible)
-        self._wake_here(stored)
-        return stored
-
-    # Looking at jobs
-
-    def get(self, id: int) -> AnyJob | None:
-        """Return a job by its id."""
-        return next(iter(self.jobs(ids=[id])), None)
-
-    async def aget(self, id: int) -> AnyJob | None:
-        """Return a job by its id."""
-        return next(iter(await self.ajobs(ids=[id])), None)
-
-    def jobs(self, **wanted: Any) -> list[AnyJob]:
-        """List jobs, newest first. Takes the fields of `JobFilter`: ids, states, queues, workers, before, limit."""
-        return self._blocking(lambda engine: engine.jobs(JobFilter(**wanted)), "jobs")
-
-    async def ajobs(self, **wanted: Any) -> list[AnyJob]:
-        """List jobs, newest first. Takes the fields of `JobFilter`."""
-        return await self._database.engine.jobs(JobFilter(**wanted))
-
-    def counts(self) -> dict[str, dict[State, int]]:
-        """Count jobs by queue and state."""
-        return self._blocking(lambda engine: engine.counts(), "counts")
-
-    async def acounts(self) -> dict[str, dict[State, int]]:
-        """Count jobs by queue and state."""
-        return await self._database.engine.counts()
-
-    def producers(self) -> list[ProducerInfo]:
-        """List the queues that run anywhere, as the database knows them."""
-        return self._blocking(lambda engine: engine.producers(), "producers")
-
-    async def aproducers(self) -> list[ProducerInfo]:
-        """List the queues that run anywhere, as the database knows them."""
-        return await self._database.engine.producers()
-
-    # Acting on jobs
-
-    def cancel(self, *ids: int) -> list[AnyJob]:
-        """Cancel jobs that are not finished, those that run too; give them back."""
-        return self._blocking(lambda engine: _cancel(engine, ids), "cancel")
-
-    async def acancel(self, *ids: int) -> list[AnyJob]:
-        """Cancel jobs that are not finished, those that run too; give them back."""
-        return await _cancel(self._database.engine, ids)
-
-    def retry(self, *ids: int) -> list[AnyJob]:
-        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
-        return self._blocking(lambda engine: _retry(engine, ids), "retry")
-
-    async def aretry(self, *ids: int) -> list[AnyJob]:
-        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
-        return await _retry(self._database.engine, ids)
-
-    def delete(self, *ids: int) -> list[int]:
-        """Delete jobs that are not executing; give their ids."""
-        return self._blocking(lambda engine: engine.delete(ids), "delete")
-
-    async def adelete(self, *ids: int) -> list[int]:
-        """Delete jobs that are not executing; give their ids."""
-        return await self._database.engine.delete(ids)
 
     # The database
 
@@ -367,40 +269,6 @@ class Staffa:
         if parts is not None:
             parts.wake({job.queue for job in jobs if job.state is State.AVAILABLE})
 
-    def _joined(self, connection: Any) -> Engine:
-        for kind in type(connection).__mro__:
-            if (join := _joiner(kind.__module__.partition(".")[0])) is not None:
-                return join(connection, self._database)
-        return self._database.joined(connection)
-
-    def _insert_inside(self, connection: Any, admissible: Sequence[AnyJob]) -> list[AnyJob]:
-        try:
-            return at_once(self._joined(connection).insert(admissible))
-        except WouldWait as error:
-            raise UnsupportedConnection(
-                "this connection is awaited: use `await aenqueue(...)` or `await ainsert(...)` with it"
-            ) from error
-
-    def _blocking(self, word: Callable[[Engine], Coroutine[Any, Any, T]], called: str) -> T:
-        refuse_inside_loop(called, f"a{called}(...)")
-        return at_once(word(self._database.plain))
-
-
-async def _cancel(engine: Engine, ids: Sequence[int]) -> list[AnyJob]:
-    cancelled = await engine.cancel(ids)
-    if running := [
-        {"action": "pkill", "job_id": each.job.id} for each in cancelled if each.was is State.EXECUTING
-    ]:
-        await engine.tell(SIGNAL, running)
-    return [each.job for each in cancelled]
-
-
-async def _retry(engine: Engine, ids: Sequence[int]) -> list[AnyJob]:
-    retried = await engine.retry(ids)
-    if queues := sorted({job.queue for job in retried}):
-        await engine.tell(INSERT, [{"queue": queue} for queue in queues])
-    return retried
-
 
 def import_modules(modules: Sequence[str]) -> None:
     """Import the declared modules, so that their workers are known. Raises `ConfigError` naming the module."""
@@ -429,15 +297,6 @@ def _database(url: str, schema: str) -> Database:
         getattr(engine, name)(url) if scheme == "sqlite" else getattr(engine, name)(url, schema=schema)
     )
     return database
-
-
-@cache
-def _joiner(library: str) -> Join | None:
-    """Find what joins connections of a library, once: asking for entry points takes milliseconds."""
-    for found in entry_points(group=CONNECTIONS, name=library):
-        join: Join = found.load()
-        return join
-    return None
 
 
 def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:

@@ -7,7 +7,10 @@ from functools import cache
 from importlib.resources import files
 
 ROOT = files("staffa.engines._sql")
-OUR_NAMES = re.compile(r"(?<![\w.])(oban_jobs|oban_peers|oban_job_state|staffa_schema|staffa_producers)\b")
+OUR_NAMES = re.compile(
+    r"(?<![\w.])(oban_jobs|oban_peers|oban_job_state"
+    r"|staffa_(?:schema|producers|keys|queues|cron_ticks|notices))\b"
+)
 COMMENT_LINE = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 
 
