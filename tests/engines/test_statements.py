@@ -94,5 +94,5 @@ def test_tables_and_types_are_put_into_a_schema_and_nothing_else_is():
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_migrations_are_numbered_without_gaps(dialect: str):
-    assert list(migrations(dialect)) == list(range(1, len(migrations(dialect)) + 1))
+def test_migrations_are_numbered_in_order(dialect: str):
+    assert list(migrations(dialect)) == sorted(migrations(dialect))
