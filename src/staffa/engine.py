@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
 from staffa.notifier import Notifier, Payload
 
@@ -55,6 +56,23 @@ class ProducerInfo(msgspec.Struct, frozen=True, kw_only=True):
     beat_at: datetime | None = None
 
 
+class Waiting(NamedTuple):
+    """Jobs of one queue, worker and state that wait, and when the first of them was or is due."""
+
+    queue: str
+    worker: str
+    state: State
+    jobs: int
+    oldest: datetime | None
+
+
+class Backlog(NamedTuple):
+    """What waits, and how many jobs execute under producers that were never registered here."""
+
+    waiting: list[Waiting]
+    strays: int
+
+
 class Beat(NamedTuple):
     """One look at a producer's heart: the same beat seen twice is one that stood still."""
 
@@ -87,6 +105,9 @@ class Reader(Protocol):
 
     async def leader(self, lease: str) -> str | None:
         """Name the node that holds a lease now."""
+
+    async def backlog(self) -> Backlog:
+        """Count what waits, by queue, worker and state. Reads all unfinished jobs: for people, not for loops."""
 
 
 class Engine(Reader, Protocol):
@@ -207,6 +228,9 @@ class Database(Protocol):
 
     def migrate(self) -> list[int]:
         """Bring the tables to this version; give the versions applied, none if they were so already."""
+
+    def examine(self) -> Iterable[Finding]:
+        """Look for what may be wrong; nothing is written."""
 
     def leading(self, *, leads: bool) -> None:
         """Hear whether this node leads."""

@@ -17,6 +17,8 @@ from uuid import uuid4
 
 from staffa._bridge import refuse_inside_loop
 from staffa._enqueuer import offer, overridden
+from staffa._examination import examined
+from staffa._finding import Finding
 from staffa._hands import InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
@@ -35,6 +37,7 @@ from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
 from staffa.telemetry import Telemetry
+from staffa.worker import registered
 
 ENGINES = {
     "sqlite": ("staffa.engines.sqlite", "SqliteDatabase", ""),
@@ -123,6 +126,28 @@ class Staffa(JobCalls):
     async def amigrate(self) -> list[int]:
         """Make or update the tables; give the versions applied. Safe to call twice, and from two processes."""
         return await asyncio.get_running_loop().run_in_executor(None, self._database.migrate)
+
+    def examine(self) -> list[Finding]:
+        """Look for what is or may go wrong: the database, who runs which queues, what waits for whom.
+
+        Workers are judged by the modules imported so far. Nothing is written.
+        """
+        refuse_inside_loop("examine", "aexamine()")
+        return self._examined()
+
+    async def aexamine(self) -> list[Finding]:
+        """Look for what is or may go wrong, as `examine` does."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._examined)
+
+    def _examined(self) -> list[Finding]:
+        return list(
+            examined(
+                self._database,
+                lease=f"staffa:{self.name}",
+                queues=self.queues if self.runs_queues else {},
+                workers=sorted(registered()),
+            )
+        )
 
     def close(self) -> None:
         """Let go of the database; a later call opens it again."""

@@ -21,7 +21,7 @@ from staffa._job import FAILED, State
 from staffa.cli.printing import counted
 from staffa.cli.settings import Settings
 from staffa.config import QueueConfig, queue_limits, unknown, without_password
-from staffa.engines.sqlite import SAFE_FOR_MANY
+from staffa.engines._sqlite_examination import SAFE_FOR_MANY
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from staffa.instance import Staffa
 from staffa.notifier import INSERT

@@ -239,17 +239,24 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
     return db
 
 
-def _refuse_network(path: str) -> None:
-    """Refuse files on network file systems, whose locks SQLite cannot trust."""
+def network_file_system(path: str) -> str | None:
+    """Name the network file system on which a file lies, and where that begins; None where it is none."""
     try:
         mounts = Path("/proc/mounts").read_text().splitlines()
     except OSError:
-        return
+        return None
     points = {fields[1]: fields[2] for line in mounts if len(fields := line.split()) > 2}  # noqa: PLR2004 - device, point, type
     folder = Path(path).resolve().parent
     nearest = next((str(each) for each in (folder, *folder.parents) if str(each) in points), None)
-    if nearest is not None and points[nearest] in NETWORK_FILE_SYSTEMS:
+    if nearest is None or points[nearest] not in NETWORK_FILE_SYSTEMS:
+        return None
+    return f"{points[nearest]} at {nearest}"
+
+
+def _refuse_network(path: str) -> None:
+    """Refuse files on network file systems, whose locks SQLite cannot trust."""
+    if found := network_file_system(path):
         raise ConfigError(
-            f"{path} lies on a network file system ({points[nearest]} at {nearest}), where SQLite corrupts: "
+            f"{path} lies on a network file system ({found}), where SQLite corrupts: "
             "move it to a local disk, or use PostgreSQL"
         )

@@ -12,10 +12,21 @@ from typing import Any
 from staffa._bridge import at_once
 from staffa._clock import running_from, utc_now
 from staffa._executor import execute
+from staffa._finding import Finding, notice
 from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._running import Running
-from staffa.engine import Ack, Beat, Cancelled, Engine, Exchanged, JobFilter, ProducerInfo, Reconciled
+from staffa.engine import (
+    Ack,
+    Backlog,
+    Beat,
+    Cancelled,
+    Engine,
+    Exchanged,
+    JobFilter,
+    ProducerInfo,
+    Reconciled,
+)
 from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
 from staffa.telemetry import Telemetry
@@ -56,6 +67,11 @@ class InlineDatabase:
 
     def migrate(self) -> list[int]:
         return []
+
+    def examine(self) -> list[Finding]:
+        return [
+            notice("database", "jobs run where they are enqueued and are kept nowhere", "leave testing out")
+        ]
 
     def leading(self, *, leads: bool) -> None: ...
 
@@ -148,6 +164,9 @@ class InlineEngine:
 
     async def leader(self, lease: str) -> str | None:
         return None
+
+    async def backlog(self) -> Backlog:
+        return Backlog([], 0)
 
 
 class PlainInlineEngine(InlineEngine):

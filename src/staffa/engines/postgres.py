@@ -16,8 +16,10 @@ import psycopg_pool
 from psycopg.pq import TransactionStatus
 
 from staffa._bridge import at_once
+from staffa._finding import Finding
 from staffa.config import without_password
 from staffa.engine import Engine
+from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._sql.engine import Session, SqlEngine
 from staffa.engines._sql.statements import migrations, quoted_name
@@ -123,6 +125,9 @@ class PostgresDatabase:
                 raise SchemaMissing(
                     f"the tables lack version {missing[0]}: run `staffa migrate` on this database first"
                 )
+
+    def examine(self) -> Iterator[Finding]:
+        return examine(self._url, self.schema, CONNECTION_OPTIONS)
 
     def leading(self, *, leads: bool) -> None:
         """Do nothing: a server needs no leader among its clients."""

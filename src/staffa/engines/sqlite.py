@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from staffa._finding import Finding
 from staffa.engine import Engine
 from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engines._sqlite_examination import examine
 from staffa.engines._sqlite_session import Execute, SqliteSession, apply_missing, translating
 from staffa.engines._sqlite_writer import BACKSTOP_CHECKPOINT_PAGES, Writer
 from staffa.errors import ConfigError, UnsupportedConnection
@@ -22,7 +24,6 @@ from staffa.notifiers.local import LocalNotifier
 T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
-SAFE_FOR_MANY = (3, 51, 3)
 LEADER_CHECKPOINT_PAGES = 1_000
 IN_MEMORY = "a database in memory has one connection, and no other can join it: connection= needs a file"
 
@@ -108,6 +109,9 @@ class SqliteDatabase:
         if not self.has_tables:
             with translating():
                 apply_missing(execute)
+
+    def examine(self) -> Iterator[Finding]:
+        return examine(self.path)
 
     def leading(self, *, leads: bool) -> None:
         """Let only the leader checkpoint; others would race it (sqlite.org/wal.html, the WAL-reset bug)."""

@@ -12,7 +12,17 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY
 from staffa._job import FINAL, AnyJob, Progress, State, replace
-from staffa.engine import Ack, Beat, Cancelled, Exchanged, JobFilter, ProducerInfo, Reconciled
+from staffa.engine import (
+    Ack,
+    Backlog,
+    Beat,
+    Cancelled,
+    Exchanged,
+    JobFilter,
+    ProducerInfo,
+    Reconciled,
+    Waiting,
+)
 from staffa.engines._sql.rows import (
     EARLIEST,
     Row,
@@ -307,6 +317,15 @@ class SqlEngine:
     async def leader(self, db: Session, lease: str) -> str | None:
         rows = await db.run("leader", lease=lease)
         return rows[0][0] if rows else None
+
+    @look
+    async def backlog(self, db: Session) -> Backlog:
+        waiting = [
+            Waiting(queue, worker, State(state), jobs, read_moment(oldest))
+            for queue, worker, state, jobs, oldest in await db.run("count_waiting")
+        ]
+        [(strays,)] = await db.run("count_strays")
+        return Backlog(waiting, strays)
 
     # The one way of writing what a job became
 

@@ -1,0 +1,130 @@
+"""What can be wrong with a system of jobs: the database's own findings, then what the tables tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from staffa._bridge import at_once
+from staffa._clock import utc_now
+from staffa._finding import Finding, Level, fine, notice, problem
+from staffa._job import State
+from staffa.config import QueueConfig
+from staffa.engine import Backlog, Database, ProducerInfo, Waiting
+from staffa.errors import DatabaseError
+
+LATE = timedelta(minutes=1)
+SILENT = timedelta(seconds=30)
+
+
+def examined(
+    database: Database, *, lease: str, queues: Mapping[str, QueueConfig], workers: Sequence[str]
+) -> Iterator[Finding]:
+    """Look at a database, then at who runs which queues, and what waits for whom."""
+    blocked = False
+    for finding in database.examine():
+        blocked = blocked or (
+            finding.level is Level.PROBLEM and finding.check in ("database", "tables", "file")
+        )
+        yield finding
+    if blocked:
+        return
+    try:
+        backlog = at_once(database.plain.backlog())
+        producers = at_once(database.plain.producers())
+        leader = at_once(database.plain.leader(lease))
+    except DatabaseError as error:
+        yield problem("jobs", f"could not be looked at: {error}", "mend what stands above, then ask again")
+        return
+
+    now = utc_now()
+    living = [each for each in producers if not each.expired and not _silent(each, now)]
+    yield from _queues(queues, living, backlog.waiting)
+    yield from _silence(producers, now)
+    yield _leader(leader, running=bool(living))
+    yield from _late(backlog.waiting, now)
+    yield from _workers(workers, backlog.waiting)
+    yield from _strays(backlog)
+
+
+def _queues(
+    configured: Mapping[str, QueueConfig], living: Sequence[ProducerInfo], waiting: Sequence[Waiting]
+) -> Iterator[Finding]:
+    running = {each.queue for each in living}
+    jobs: dict[str, int] = {}
+    for each in waiting:
+        jobs[each.queue] = jobs.get(each.queue, 0) + each.jobs
+    for queue in sorted(jobs.keys() - running):
+        known = (
+            "it is configured, but no living process runs it"
+            if queue in configured
+            else "it is configured nowhere here"
+        )
+        yield problem(
+            "queues",
+            f"{jobs[queue]} jobs wait in {queue!r}, which runs nowhere; {known}",
+            f"start `staffa run --queue {queue}:10` where its workers are, or move the jobs to a queue that runs",
+        )
+    for queue in sorted(configured.keys() - running - jobs.keys()):
+        yield notice("queues", f"{queue!r} runs nowhere; nothing waits in it", "start `staffa run`")
+    for queue in sorted(running):
+        nodes = sorted({each.node for each in living if each.queue == queue})
+        yield fine("queues", f"{queue!r} runs on {', '.join(nodes)}; {jobs.get(queue, 0)} jobs wait")
+
+
+def _silence(producers: Sequence[ProducerInfo], now: datetime) -> Iterator[Finding]:
+    for each in producers:
+        if not each.expired and _silent(each, now):
+            yield problem(
+                "processes",
+                f"{each.node} ran {each.queue!r} and has been silent since {each.beat_at:%Y-%m-%d %H:%M:%S} UTC",
+                "see whether it died or hangs; any running process takes its jobs back within 30 s",
+            )
+
+
+def _silent(producer: ProducerInfo, now: datetime) -> bool:
+    return producer.beat_at is not None and now - producer.beat_at > SILENT
+
+
+def _leader(leader: str | None, *, running: bool) -> Finding:
+    if leader is not None:
+        return fine("leader", f"{leader} leads")
+    if running:
+        return notice(
+            "leader", "nobody leads, though queues run", "wait 15 s; if it stays so, read their logs"
+        )
+    return notice("leader", "nobody leads, so nothing is staged, pruned or rescued", "start `staffa run`")
+
+
+def _late(waiting: Sequence[Waiting], now: datetime) -> Iterator[Finding]:
+    for each in waiting:
+        if each.state is not State.AVAILABLE and each.oldest is not None and now - each.oldest > LATE:
+            yield problem(
+                "staging",
+                f"{each.state} jobs of {each.queue!r} have been due since {each.oldest:%Y-%m-%d %H:%M:%S} UTC",
+                "the leader makes due jobs available: see whether one leads, and what its log says",
+            )
+
+
+def _workers(known: Sequence[str], waiting: Sequence[Waiting]) -> Iterator[Finding]:
+    unknown: dict[str, int] = {}
+    for each in waiting:
+        if each.worker not in known:
+            unknown[each.worker] = unknown.get(each.worker, 0) + each.jobs
+    for worker, jobs in sorted(unknown.items()):
+        yield problem(
+            "workers",
+            f"{jobs} jobs name {worker!r}, which no module known here defines",
+            "name its module in `modules`, or its former name in `aliases`",
+        )
+    if not unknown:
+        yield fine("workers", f"{len(known)} known; none of those that jobs wait for is missing")
+
+
+def _strays(backlog: Backlog) -> Iterator[Finding]:
+    if backlog.strays:
+        yield notice(
+            "executing",
+            f"{backlog.strays} executing jobs belong to no process that Staffa knows, so it never rescues them",
+            "they belong to Elixir nodes; if none runs here, cancel and retry them",
+        )
