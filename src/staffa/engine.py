@@ -73,6 +73,14 @@ class Backlog(NamedTuple):
     strays: int
 
 
+class Reindexed(NamedTuple):
+    """Indexes that were rebuilt, leftovers of interrupted rebuilding that were dropped, and what failed why."""
+
+    rebuilt: list[str]
+    dropped: list[str]
+    failed: dict[str, str]
+
+
 class Beat(NamedTuple):
     """One look at a producer's heart: the same beat seen twice is one that stood still."""
 
@@ -172,6 +180,13 @@ class Engine(Reader, Protocol):
 
     async def delete(self, ids: Sequence[int]) -> list[int]:
         """Delete jobs that are not executing; name them."""
+
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        """Rebuild indexes of the jobs' table, all if none is named, one after the other, each within a time.
+
+        Writers go on meanwhile on PostgreSQL. Where another process rebuilds them, nothing is done. Raises
+        `UnsupportedConnection` in a caller's transaction.
+        """
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
         """Tell everyone who listens on a channel, other processes too where the database can."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob, Job, State
 from staffa._lifecycle import instant
 from staffa.engines._sql.rows import Row, lists, objects
-from staffa.engines._sql.statements import migrations, statement
+from staffa.engines._sql.statements import migrations, quoted_name, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
 
@@ -25,6 +26,7 @@ Tell = Callable[[str, Sequence[Payload]], None]
 Execute = Callable[..., Iterable[Row]]
 
 LONGEST_LOCK_SECONDS = 5.0
+STEPS_BETWEEN_LOOKS = 10_000
 BUSY = (
     f"another connection has held SQLite's write lock for more than {LONGEST_LOCK_SECONDS:.0f} s; "
     "to enqueue inside an open transaction of your own, use using(connection=...)"
@@ -61,6 +63,16 @@ class SqliteSession:
 
     def job(self, row: Row) -> AnyJob:
         return _job(row)
+
+    async def reindex(self, name: str, within: timedelta) -> None:
+        """Rebuild an index, or give up when the time is over."""
+        deadline = time.monotonic() + within.total_seconds()
+        self._connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        try:
+            with translating():
+                self._connection.execute(f"reindex main.{quoted_name(name)}")
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     async def migrate(self) -> list[int]:
         """Apply missing versions; the write lock keeps everyone else out meanwhile."""

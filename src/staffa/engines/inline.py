@@ -26,6 +26,7 @@ from staffa.engine import (
     JobFilter,
     ProducerInfo,
     Reconciled,
+    Reindexed,
 )
 from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
@@ -145,6 +146,9 @@ class InlineEngine:
 
     async def delete(self, ids: Sequence[int]) -> list[int]:
         return []
+
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        return Reindexed([], [], {})
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None: ...
 

@@ -7,8 +7,9 @@ import logging
 import os
 import select
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,10 +19,11 @@ from psycopg.pq import TransactionStatus
 from staffa._bridge import at_once
 from staffa._finding import Finding
 from staffa.config import without_password
-from staffa.engine import Engine
+from staffa.engine import Engine, Reindexed
 from staffa.engines._postgres_examination import examine
+from staffa.engines._postgres_reindexing import rebuild
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
-from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
 from staffa.engines._sql.statements import migrations, quoted_name
 from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
 from staffa.notifier import Notifier
@@ -158,6 +160,10 @@ class PostgresDatabase:
                 connection.execute(sql("record_version", self.schema), {"version": version})
             return list(missing)
 
+    def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:
+            return rebuild(connection, self.schema, indexes, within)
+
     @asynccontextmanager
     async def awaited_session(self) -> AsyncIterator[Session | None]:
         """Give a session of the pool on the loop that runs the queues; None elsewhere."""
@@ -234,6 +240,10 @@ class Awaited:
 
     read = write
 
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._database.reindex, indexes, within)
+
 
 class Blocking:
     """Words block, each on a connection of the pool for plain callers."""
@@ -246,8 +256,11 @@ class Blocking:
 
     read = write
 
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        return self._database.reindex(indexes, within)
 
-class BlockingOn:
+
+class BlockingOn(InsideTransaction):
     """Words block, on one connection that somebody else owns."""
 
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
@@ -260,7 +273,7 @@ class BlockingOn:
     read = write
 
 
-class AwaitedOn:
+class AwaitedOn(InsideTransaction):
     """Words are awaited, on one connection that somebody else owns."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], schema: str) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from staffa._finding import Finding
-from staffa.engine import Engine
-from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engine import Engine, Reindexed
+from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
 from staffa.engines._sqlite_examination import examine
 from staffa.engines._sqlite_session import Execute, SqliteSession, apply_missing, translating
 from staffa.engines._sqlite_writer import BACKSTOP_CHECKPOINT_PAGES, Writer
-from staffa.errors import ConfigError, UnsupportedConnection
+from staffa.errors import ConfigError, DatabaseError, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.local import LocalNotifier
 
@@ -100,6 +102,20 @@ class SqliteDatabase:
         self.has_tables = True
         return applied
 
+    def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        """Rebuild indexes, each in a turn of its own, so that others write in between."""
+        self.make_tables()
+        found = [name for name, _ in self.writer.do(lambda session: session.run("list_indexes")).result()]
+        rebuilt, failed = [], {}
+        for name in indexes or found:
+            try:
+                self.writer.do(partial(SqliteSession.reindex, name=name, within=within)).result()
+            except DatabaseError as error:
+                failed[name] = str(error)
+            else:
+                rebuilt.append(name)
+        return Reindexed(rebuilt, [], failed)
+
     def make_tables(self) -> None:
         if not self.has_tables:
             self.migrate()
@@ -137,6 +153,9 @@ class Awaited:
         await self._ready()
         return await asyncio.wrap_future(self._database.reader.do(body))
 
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        return await asyncio.get_running_loop().run_in_executor(None, self._database.reindex, indexes, within)
+
     async def _ready(self) -> None:
         if not self._database.has_tables:
             await asyncio.get_running_loop().run_in_executor(None, self._database.make_tables)
@@ -156,8 +175,11 @@ class Blocking:
         self._database.make_tables()
         return self._database.reader.do(body).result()
 
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        return self._database.reindex(indexes, within)
 
-class Joined:
+
+class Joined(InsideTransaction):
     """Words run at once on a connection that the caller owns; its transaction is never begun or ended here."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -24,7 +24,7 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob
 from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
-from staffa.engines._sql.engine import Session, SqlEngine
+from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
 from staffa.engines._sql.rows import Row
 from staffa.engines._sql.statements import statement
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
@@ -78,7 +78,7 @@ def join(connection: Any, database: Database) -> Engine:
     )
 
 
-class BlockingOn:
+class BlockingOn(InsideTransaction):
     """Words block, on a connection or session that the caller owns."""
 
     def __init__(self, given: Plain, database: Database) -> None:
@@ -90,7 +90,7 @@ class BlockingOn:
     read = write
 
 
-class AwaitedOn:
+class AwaitedOn(InsideTransaction):
     """Words are awaited, on a connection or session that the caller owns."""
 
     def __init__(self, given: Awaited, database: Database) -> None:

@@ -21,6 +21,7 @@ from staffa.engine import (
     JobFilter,
     ProducerInfo,
     Reconciled,
+    Reindexed,
     Waiting,
 )
 from staffa.engines._sql.rows import (
@@ -33,7 +34,7 @@ from staffa.engines._sql.rows import (
     stored_job,
     written,
 )
-from staffa.errors import UnstorableData
+from staffa.errors import UnstorableData, UnsupportedConnection
 from staffa.notifier import Payload
 
 logger = logging.getLogger("staffa")
@@ -67,6 +68,15 @@ class Connection(Protocol):
     def write(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
 
     def read(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
+
+    def reindex(self, indexes: Sequence[str], within: timedelta) -> Awaitable[Reindexed]: ...
+
+
+class InsideTransaction:
+    """What a connection cannot do that is in a caller's transaction."""
+
+    async def reindex(self, *_: object) -> Reindexed:
+        raise UnsupportedConnection("indexes cannot be rebuilt inside a transaction")
 
 
 def word(
@@ -226,6 +236,9 @@ class SqlEngine:
         for (state,) in await db.run("prune_jobs", limit=limit, now=now, **seconds):
             pruned[State(state)] = pruned.get(State(state), 0) + 1
         return pruned
+
+    async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
+        return await self.connection.reindex(indexes, within)
 
     @word
     async def tell(self, db: Session, channel: str, payloads: Sequence[Payload]) -> None:
