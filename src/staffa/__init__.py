@@ -1,6 +1,7 @@
 """Durable background jobs on SQLite or PostgreSQL."""
 
 from staffa._job import Job, State, current_job
+from staffa._unique import Unique
 from staffa.config import Config
 from staffa.errors import StaffaError
 from staffa.instance import Staffa
@@ -19,6 +20,7 @@ __all__ = [
     "StaffaError",
     "Stager",
     "State",
+    "Unique",
     "Worker",
     "current_job",
     "job",

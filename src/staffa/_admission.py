@@ -10,6 +10,7 @@ from typing import Any
 from staffa._arguments import json_object
 from staffa._clock import LONGEST_DELAY
 from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, State, replace
+from staffa._unique import key_of, replacement_of, unique_of
 from staffa.errors import InvalidJob
 
 INSERTABLE = frozenset({State.AVAILABLE, State.SCHEDULED, State.SUSPENDED})
@@ -29,13 +30,28 @@ def admitted(job: AnyJob) -> AnyJob:
         raise InvalidJob("give schedule_in or scheduled_at, not both")
     if job.schedule_in is not None:
         _check_delay(job.schedule_in)
-    return replace(
+    return _with_key(
         job,
         args=json_object(job.args),
         meta=json_object(job.meta, "meta"),
         tags=_tags(job.tags),
         scheduled_at=_utc(job.scheduled_at),
     )
+
+
+def _with_key(job: AnyJob, **checked: Any) -> AnyJob:
+    """Return the job as checked, with the key that it shares with those it must not repeat."""
+    if job.unique is None and job.replace is None:
+        return replace(job, **checked, unique_key=None)
+    try:
+        unique, wanted = unique_of(job.unique), replacement_of(job.replace or ())
+        keyed = replace(job, **checked, unique=unique, replace=wanted)
+        key = None if unique is None else key_of(keyed, unique)
+    except ValueError as error:
+        raise InvalidJob(str(error)) from error
+    if wanted and key is None:
+        raise InvalidJob("replace is for unique jobs; give unique= too")
+    return replace(keyed, unique_key=key)
 
 
 def _check_name(option: str, name: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -33,6 +33,9 @@ LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
 
 
+Replacement = Sequence[str] | Mapping[State, Sequence[str]]
+
+
 class Attempt(Protocol):
     """A running attempt, as its job sees it."""
 
@@ -42,13 +45,34 @@ class Attempt(Protocol):
     def progress(self, current: int, total: int | None, note: str | None) -> None: ...
 
 
+class Uniqueness(Protocol):
+    """What a new job has in common with those it must not repeat; see `Unique`."""
+
+    @property
+    def fields(self) -> Sequence[str]: ...
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def period(self) -> timedelta | None: ...
+
+    @property
+    def states(self) -> str | Sequence[str]: ...
+
+    @property
+    def timestamp(self) -> str: ...
+
+
 class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
     """One piece of work: a worker's name, its arguments, and what became of it. Never changed, only replaced.
 
     `args` is a JSON object, or the worker's declared type while it runs. Instants are aware and in UTC.
     `errors` are `{"at": ISO 8601 text, "attempt": int, "error": text}`, oldest first. `attempted_by` is
     `[node, producer]`. `schedule_in` counts from the moment of the insert, by the database's clock, and is
-    not stored. `take` counts how often the job was taken; it fences late writes.
+    not stored. `take` counts how often the job was taken; it fences late writes. `unique` and `replace` are
+    for the insert and not stored. `conflict` says of an answer that this job was there already; it takes no
+    part in comparison, as it belongs to the answer and not to the job.
     """
 
     args: Args = msgspec.field(default_factory=dict)  # type: ignore[assignment]
@@ -72,6 +96,9 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
     take: int = 0
     unique_key: str | None = None
     schedule_in: timedelta | None = None
+    unique: Uniqueness | None = None
+    replace: Replacement | None = None
+    conflict: bool = False
     running: Attempt | None = None
 
     @property
@@ -92,8 +119,8 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
 
 
 def _compared(job: Job[Any]) -> tuple[object, ...]:
-    """Return all that makes a job what it is; its running attempt is not part of it."""
-    return tuple(getattr(job, name) for name in job.__struct_fields__ if name != "running")
+    """Return all that makes a job what it is; its running attempt and the answer it came with are not."""
+    return tuple(getattr(job, name) for name in job.__struct_fields__ if name not in ("running", "conflict"))
 
 
 replace = msgspec.structs.replace

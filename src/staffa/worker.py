@@ -18,8 +18,9 @@ from typing_extensions import Unpack
 from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._enqueuer import Enqueuer, default_instance
-from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job
+from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Uniqueness
 from staffa._spelling import hint
+from staffa._unique import Unique, replacement_of, unique_of
 from staffa.errors import InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
@@ -57,6 +58,8 @@ class JobOptions(TypedDict, total=False):
     meta: Mapping[str, Any]
     schedule_in: timedelta
     scheduled_at: datetime
+    unique: Unique | bool | None
+    replace: Replacement | None
     connection: Any
     instance: Enqueuer
 
@@ -73,6 +76,8 @@ class WorkerOptions:
     timeout: timedelta | None = None
     aliases: tuple[str, ...] = ()
     args: Any = None
+    unique: Uniqueness | None = None
+    replace: Replacement | None = None
 
 
 class Worker:
@@ -80,8 +85,10 @@ class Worker:
 
     Class keywords: `queue` ("default"), `max_attempts` (20), `priority` (0, the first, to 9), `tags`,
     `timeout` (a timedelta, none by default), `args` (a type for the arguments), `name` (how jobs name this
-    worker; module and class by default), `aliases` (names it had before). A subclass inherits all but
-    `name` and `aliases`. Raises `InvalidWorker` where one of them is wrong.
+    worker; module and class by default), `aliases` (names it had before), `unique` (True or a `Unique`: a job
+    that repeats another one is not stored), `replace` (which fields of that one it changes instead, for all
+    states or by state). A subclass inherits all but `name` and `aliases`. Raises `InvalidWorker` where one of
+    them is wrong.
     """
 
     options: ClassVar[WorkerOptions] = WorkerOptions()
@@ -98,6 +105,8 @@ class Worker:
         args: Any = None,
         name: str | None = None,
         aliases: Sequence[str] = (),
+        unique: Unique | bool | None = None,
+        replace: Replacement | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -116,6 +125,8 @@ class Worker:
             "name": name or _stored_name(cls),
             "aliases": _several(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
         }
+        if unique is not None or replace is not None:
+            changes |= _uniqueness(cls, unique, replace)
         cls.options = with_changes(cls.options, **changes)
         if args is not None:
             cls.shape = shape_of(args)
@@ -177,8 +188,12 @@ class Using(Generic[P]):
             "queue": defaults.queue,
             "max_attempts": defaults.max_attempts,
             "priority": defaults.priority,
+            "unique": defaults.unique,
+            "replace": defaults.replace,
             **{key: value for key, value in self._options.items() if key not in ("connection", "instance")},
         }
+        if not chosen["unique"]:
+            chosen |= {"unique": None, "replace": self._options.get("replace")}
         chosen["tags"] = [*defaults.tags, *_several("tags", self._options.get("tags", ()), InvalidJob)]
         stored = self._worker.shape.store(self._bind(*args, **kwargs))
         return Job(worker=defaults.name, args=stored, **chosen)
@@ -238,6 +253,8 @@ class FunctionOptions(TypedDict, total=False):
     timeout: timedelta
     name: str
     aliases: Sequence[str]
+    unique: Unique | bool
+    replace: Replacement
     backoff: Callable[[AnyJob], timedelta | float]
 
 
@@ -382,6 +399,19 @@ def _check(worker: type[Worker]) -> None:
                 raise InvalidWorker(f"{label}: {hook} is async but perform is not; make both alike")
     if inspect.iscoroutinefunction(worker.backoff):
         raise InvalidWorker(f"{label}: backoff must be a plain function")
+
+
+def _uniqueness(worker: type[Worker], unique: object, replace: object) -> dict[str, Any]:
+    """Read what a worker says about uniqueness; what it leaves out is inherited, False ends both."""
+    inherited = worker.options
+    try:
+        chosen = inherited.unique if unique is None else unique_of(unique)
+        wanted = inherited.replace if replace is None else replacement_of(replace)
+    except ValueError as error:
+        raise InvalidWorker(f"{worker.__qualname__}: {error}") from error
+    if replace and chosen is None:
+        raise InvalidWorker(f"{worker.__qualname__}: replace is for unique workers; give unique= too")
+    return {"unique": chosen, "replace": wanted if chosen else None}
 
 
 def _several(option: str, given: object, error: type[InvalidWorker | InvalidJob]) -> tuple[Any, ...]:

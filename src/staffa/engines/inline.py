@@ -96,6 +96,8 @@ class InlineEngine:
             scheduled_at=job.scheduled_at or now + (job.schedule_in or timedelta(0)),
             attempted_at=now,
             schedule_in=None,
+            unique=None,
+            replace=None,
         )
         after = await execute(
             taken,

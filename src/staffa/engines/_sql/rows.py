@@ -98,6 +98,8 @@ def stored_job(job: AnyJob, row: Row) -> AnyJob:
         inserted_at=read_moment(inserted_at),
         scheduled_at=read_moment(scheduled_at),
         schedule_in=None,
+        unique=None,
+        replace=None,
     )
 
 

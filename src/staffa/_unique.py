@@ -1,0 +1,212 @@
+"""Which jobs repeat another one, and what becomes of the one that was there first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from staffa._clock import LONGEST_DELAY
+from staffa._job import AnyJob, Replacement, State, Uniqueness, replace
+from staffa._spelling import hint
+
+FIELDS = ("args", "meta", "queue", "worker")
+WITH_KEYS = ("args", "meta")
+TIMESTAMPS = ("inserted_at", "scheduled_at")
+REPLACEABLE = ("args", "max_attempts", "meta", "priority", "queue", "scheduled_at", "tags", "worker")
+INCOMPLETE = frozenset({State.SUSPENDED, State.AVAILABLE, State.SCHEDULED, State.EXECUTING, State.RETRYABLE})
+GROUPS: Mapping[str, frozenset[State]] = {
+    "all": frozenset(State),
+    "incomplete": INCOMPLETE,
+    "scheduled": frozenset({State.SCHEDULED}),
+    "successful": INCOMPLETE | {State.COMPLETED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """When a new job repeats one that is there: the same `fields`, in one of `states`, not older than `period`.
+
+    `fields` are some of worker, queue, args and meta; `keys` narrow args and meta down to these of their keys.
+    `period` is a timedelta, None for all time; it is counted back from the insert to the other job's
+    `timestamp`, "inserted_at" or "scheduled_at". `states` is a group ("all", "incomplete", "scheduled",
+    "successful") or a list of states. What is wrong is told where it is used, by `InvalidWorker` or `InvalidJob`.
+    """
+
+    fields: Sequence[str] = ("args", "queue", "worker")
+    keys: Sequence[str] = ()
+    period: timedelta | None = timedelta(seconds=60)
+    states: str | Sequence[str] = "successful"
+    timestamp: Literal["inserted_at", "scheduled_at"] = "inserted_at"
+
+
+FOREVER = Unique(period=None)
+
+
+# What callers give
+
+
+def unique_of(given: object) -> Uniqueness | None:
+    """Read the option `unique`: True means the default fields for all time. Raises `ValueError`."""
+    if given is None or given is False:
+        return None
+    if given is True:
+        return FOREVER
+    if not isinstance(given, Unique):
+        raise ValueError(f"unique must be True, False or a Unique(...), not {given!r}")
+    _check_fields(given)
+    _check_states(given.states)
+    if given.period is not None and not _is_period(given.period):
+        raise ValueError(
+            f"unique: period must be a timedelta above 0, or None for all time, not {given.period!r}"
+        )
+    if given.timestamp not in TIMESTAMPS:
+        raise ValueError(
+            f'unique: timestamp must be "inserted_at" or "scheduled_at", not {given.timestamp!r}'
+        )
+    return given
+
+
+def replacement_of(given: object) -> dict[State, tuple[str, ...]]:
+    """Read the option `replace`: fields for all states, or for each state its own. Raises `ValueError`."""
+    if not isinstance(given, Mapping):
+        fields = _texts("replace", given, REPLACEABLE)
+        return dict.fromkeys(State, fields) if fields else {}
+    return {_state("replace", state): _texts("replace", each, REPLACEABLE) for state, each in given.items()}
+
+
+def states_of(unique: Uniqueness) -> frozenset[str]:
+    """Name the states in which a job is in the way of others."""
+    return GROUPS[unique.states] if isinstance(unique.states, str) else frozenset(unique.states)
+
+
+def _check_fields(unique: Unique) -> None:
+    fields = _texts("unique: fields", unique.fields, FIELDS)
+    if not fields:
+        raise ValueError("unique: fields must name at least one; as a rule they are args, queue and worker")
+    keys = _texts("unique: keys", unique.keys)
+    if keys and not {*fields} & {*WITH_KEYS}:
+        raise ValueError("unique: keys are those of args or meta; add one of them to fields")
+
+
+def _check_states(states: object) -> None:
+    if isinstance(states, str):
+        if states not in GROUPS:
+            raise ValueError(
+                f"unique: states has no group {states!r}; {hint(states, GROUPS)} (or give a list of states)"
+            )
+        return
+    if not [_state("unique: states", each) for each in _texts("unique: states", states)]:
+        raise ValueError("unique: states must name at least one; without any, no job would be in the way")
+
+
+def _state(option: str, name: object) -> State:
+    try:
+        return State(name)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(
+            f"{option}: there is no state {name!r}; {hint(str(name), map(str, State))}"
+        ) from None
+
+
+def _texts(option: str, given: object, known: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Read a list of texts; a single text would become its letters."""
+    if isinstance(given, str) or not isinstance(given, Sequence | frozenset | set):
+        raise ValueError(f"{option} must be a list, not {given!r}")
+    for each in given:
+        if not isinstance(each, str):
+            raise ValueError(f"{option} must be a list of texts; {each!r} is none")
+        if known is not None and each not in known:
+            raise ValueError(f"{option} cannot hold {each!r}; {hint(each, known)}")
+    return tuple(given)
+
+
+def _is_period(period: object) -> bool:
+    return isinstance(period, timedelta) and period > timedelta(0)
+
+
+# The key
+
+
+def key_of(job: AnyJob, unique: Uniqueness) -> str:
+    """Return what equal jobs have in common: SHA-256, in hex, of their fields as JSON.
+
+    The JSON is `{"keys": [...], "values": {field: value, ...}}`, with all keys sorted, no spaces, whole numbers
+    without a fraction, in UTF-8. Raises `ValueError` where neither args nor meta have a key that is asked for.
+    """
+    values = {field: getattr(job, field) for field in unique.fields}
+    if unique.keys:
+        values |= {field: _narrowed(values[field], unique.keys) for field in WITH_KEYS if field in values}
+        _refuse_missing(unique, values)
+    content = {"keys": sorted({*unique.keys}), "values": _canonical(values)}
+    written = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _narrowed(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value[key] for key in keys if key in value}
+
+
+def _refuse_missing(unique: Uniqueness, values: Mapping[str, Any]) -> None:
+    """Refuse a key that is nowhere: all jobs would be the same."""
+    within = [field for field in WITH_KEYS if field in values]
+    for key in unique.keys:
+        if not any(key in values[field] for field in within):
+            raise ValueError(
+                f"unique: {' and '.join(within)} have no key {key!r}, which `keys` asks for; give it"
+            )
+
+
+def _canonical(value: Any) -> Any:
+    """Write numbers as databases compare them: 1.0 is 1."""
+    match value:
+        case dict():
+            return {key: _canonical(each) for key, each in value.items()}
+        case list():
+            return [_canonical(each) for each in value]
+        case float():
+            return int(value) if value.is_integer() else value
+        case _:
+            return value
+
+
+# A conflict
+
+
+def is_in_the_way(holder: AnyJob, unique: Uniqueness, now: datetime) -> bool:
+    """Tell whether the job that holds a key keeps a new one out."""
+    if holder.state not in states_of(unique):
+        return False
+    since = getattr(holder, unique.timestamp)
+    return unique.period is None or since is None or since >= now - min(unique.period, LONGEST_DELAY)
+
+
+def replaced(holder: AnyJob, job: AnyJob, now: datetime) -> AnyJob:
+    """Return the holder with the fields that the new job wants replaced in its state, as the new job has them."""
+    fields = _fields_to_replace(holder, job.replace)
+    changes: dict[str, Any] = {
+        field: getattr(job, field) for field in fields if field not in ("scheduled_at", "max_attempts")
+    }
+    if "max_attempts" in fields:
+        changes["max_attempts"] = max(job.max_attempts, holder.attempt, 1)
+    if "scheduled_at" in fields:
+        changes |= _rescheduled(holder, _due(job, now), now)
+    return replace(holder, **changes)
+
+
+def _fields_to_replace(holder: AnyJob, replacement: Replacement | None) -> Sequence[str]:
+    return replacement.get(holder.state, ()) if isinstance(replacement, Mapping) else replacement or ()
+
+
+def _due(job: AnyJob, now: datetime) -> datetime:
+    return job.scheduled_at or now + (job.schedule_in or timedelta(0))
+
+
+def _rescheduled(holder: AnyJob, due: datetime, now: datetime) -> dict[str, Any]:
+    """Change the time of a job; one that only waits for it waits, or no longer waits, as a new one would."""
+    if holder.state not in (State.AVAILABLE, State.SCHEDULED):
+        return {"scheduled_at": due}
+    return {"scheduled_at": due, "state": State.SCHEDULED if due > now else State.AVAILABLE}
