@@ -319,7 +319,7 @@ async def test_only_the_leader_checkpoints(sqlite_url: str) -> None:
     async def threshold(staffa: Staffa) -> int:
         database: Any = staffa._database
         found: list[int] = []
-        database.writer._put(lambda db: found.append(db.execute("pragma wal_autocheckpoint").fetchone()[0]))
+        database.writer._soon(lambda db: found.append(db.execute("pragma wal_autocheckpoint").fetchone()[0]))
         await eventually(lambda: found)
         return found[0]
 

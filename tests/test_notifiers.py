@@ -2,13 +2,16 @@
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -16,6 +19,8 @@ import pytest
 
 from nodes import eventually
 from staffa import Job, Staffa, State
+from staffa._bridge import at_once
+from staffa._clock import utc_now
 from staffa.notifier import INSERT, SIGNAL
 from staffa.notifiers.local import LocalNotifier
 from staffa.notifiers.postgres import decoded
@@ -40,18 +45,13 @@ async def listening(staffa: Staffa) -> AsyncIterator[Heard]:
         staffa._database.notifier().run(lambda channel, payload: heard.append((channel, dict(payload))))
     )
     try:
-        await eventually(lambda: heard or not _is_postgres(staffa))  # PostgreSQL's says when it listens
-        await asyncio.sleep(0)
+        await eventually(lambda: (INSERT, {}) in heard)  # which says that one listens
         heard.clear()
         yield heard
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await staffa._database.close()
-
-
-def _is_postgres(staffa: Staffa) -> bool:
-    return type(staffa._database).__name__ == "PostgresDatabase"
 
 
 async def heard_of(heard: Heard, queue: str, within: float = 10) -> None:
@@ -108,6 +108,170 @@ async def test_what_an_instance_tells_it_hears_itself(make: Callable[..., Staffa
         ]
 
 
+async def test_a_signal_of_another_instance_is_heard_with_its_payload_and_once(make: Callable[..., Staffa]):
+    one, other = make(run_queues=False), make(run_queues=False)
+    await one.engine.tell(SIGNAL, [{"action": "before"}])
+    async with listening(one) as heard, listening(other) as heard_elsewhere:
+        for number in range(3):
+            await one.engine.tell(SIGNAL, [{"action": "a", "n": number}, {"action": "ü", "n": number}])
+        await other.engine.tell(SIGNAL, [{"action": "last"}])
+        for each in (heard, heard_elsewhere):
+            await eventually(lambda each=each: (SIGNAL, {"action": "last"}) in each)
+            told = [payload for channel, payload in each if channel == SIGNAL]
+            assert told == [
+                *({"action": action, "n": number} for number in range(3) for action in ("a", "ü")),
+                {"action": "last"},
+            ]
+
+
+SIGNALLER = """
+import sys
+from staffa import Staffa
+from staffa._bridge import at_once
+instance = Staffa(sys.argv[1], run_queues=False)
+for line in sys.stdin:
+    at_once(instance.plain_engine.tell("signal", [{"action": line.strip()}]))
+"""
+
+
+async def test_a_signal_of_another_process_is_heard_with_its_payload(make: Callable[..., Staffa], url: str):
+    here = make(run_queues=False)
+    async with listening(here) as heard:
+        process = subprocess.Popen([sys.executable, "-c", SIGNALLER, url], stdin=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        with process:
+            process.stdin.write("one\ntwo\n")
+            process.stdin.close()
+        await eventually(lambda: (SIGNAL, {"action": "two"}) in heard)
+        assert [payload["action"] for channel, payload in heard if channel == SIGNAL] == ["one", "two"]
+
+
+async def test_what_is_told_in_a_callers_transaction_is_heard_when_it_is_committed(
+    make: Callable[..., Staffa], url: str
+):
+    staffa = make(run_queues=False)
+    await staffa.amigrate()
+
+    def tell(connection: Any, action: str) -> None:
+        at_once(staffa._database.joined(connection).tell(SIGNAL, [{"action": action}]))
+
+    def in_a_transaction() -> None:
+        postgres = url.startswith("postgres")
+        connect = (
+            psycopg.connect(url) if postgres else sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)
+        )
+        with contextlib.closing(connect) as connection:
+            connection.execute("select 1" if postgres else "begin")
+            tell(connection, "undone")
+            connection.rollback()
+            connection.execute("select 1" if postgres else "begin")
+            tell(connection, "done")
+            connection.commit()
+
+    async with listening(staffa) as heard:
+        await asyncio.to_thread(in_a_transaction)
+        await eventually(lambda: (SIGNAL, {"action": "done"}) in heard)
+        assert [payload["action"] for channel, payload in heard if channel == SIGNAL] == ["done"]
+
+
+# Notices in a SQLite file
+
+
+async def write_notice(url: str, payload: object, channel: object = SIGNAL) -> None:
+    """Leave a notice as a careless program would."""
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as connection:
+            connection.execute(
+                "insert into staffa_notices (channel, payload) values (?, ?)",
+                (channel, payload),
+            )
+            connection.commit()
+
+    await asyncio.to_thread(write)
+
+
+async def test_malformed_notices_deafen_nobody(sqlite_url: str, caplog: pytest.LogCaptureFixture):
+    staffa = Staffa(sqlite_url, run_queues=False)
+    await staffa.amigrate()
+    malformed = ["", "no JSON", "[1]", "null", 7, b"\xff", b"{}x", "[" * 7_000]
+    async with listening(staffa) as heard:
+        for payload in malformed:
+            await write_notice(sqlite_url, payload)
+        await write_notice(sqlite_url, '{"action": "odd"}', channel=b"\xff")
+        await write_notice(sqlite_url, '{"action": "after"}')
+        await eventually(lambda: (SIGNAL, {"action": "after"}) in heard)
+        assert [payload for channel, payload in heard if channel == SIGNAL] == [{"action": "after"}]
+    staffa.close()
+    assert sum("malformed notice" in record.message for record in caplog.records) == len(malformed)
+
+
+async def test_notices_are_thrown_away_after_a_minute(sqlite_url: str, monkeypatch: pytest.MonkeyPatch):
+    staffa = Staffa(sqlite_url, run_queues=False)
+    clock = utc_now()
+    monkeypatch.setattr("staffa.engines._sqlite_session.utc_now", lambda: clock)
+    for number in range(150):
+        await staffa.engine.tell(SIGNAL, [{"n": number}])
+    clock += timedelta(seconds=59)
+    await staffa.engine.tell(SIGNAL, [{"n": 150}])
+    notices = "select payload from staffa_notices order by id"
+    file = sqlite_url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        assert len(connection.execute(notices).fetchall()) == 151
+        clock += timedelta(seconds=2)
+        await staffa.engine.tell(SIGNAL, [{"n": 151}])
+        await staffa.engine.tell(SIGNAL, [{"n": 152}])
+        left = [json.loads(text)["n"] for (text,) in connection.execute(notices)]
+        assert left == [150, 151, 152]
+    staffa.close()
+
+
+async def test_a_process_that_listens_again_hears_nothing_old(sqlite_url: str):
+    staffa, other = Staffa(sqlite_url, run_queues=False), Staffa(sqlite_url, run_queues=False)
+    async with listening(staffa):
+        await other.engine.tell(SIGNAL, [{"action": "first"}])
+    await other.engine.tell(SIGNAL, [{"action": "missed"}])
+    async with listening(staffa) as heard:
+        await other.engine.tell(SIGNAL, [{"action": "second"}])
+        await eventually(lambda: (SIGNAL, {"action": "second"}) in heard)
+        assert [payload for channel, payload in heard if channel == SIGNAL] == [{"action": "second"}]
+    staffa.close()
+    other.close()
+
+
+async def test_two_who_listen_in_one_process_each_hear_until_they_leave(sqlite_url: str):
+    staffa, other = Staffa(sqlite_url, run_queues=False), Staffa(sqlite_url, run_queues=False)
+    async with listening(staffa) as heard:
+        async with listening(staffa) as heard_too:
+            await other.engine.tell(SIGNAL, [{"action": "both"}])
+            await eventually(lambda: (SIGNAL, {"action": "both"}) in heard)
+            await eventually(lambda: (SIGNAL, {"action": "both"}) in heard_too)
+        await other.engine.tell(SIGNAL, [{"action": "one"}])
+        await eventually(lambda: (SIGNAL, {"action": "one"}) in heard)
+        assert (SIGNAL, {"action": "one"}) not in heard_too
+    staffa.close()
+    other.close()
+
+
+async def test_a_notice_is_told_only_when_it_is_stored(sqlite_url: str):
+    staffa = Staffa(sqlite_url, run_queues=False)
+
+    async def tells_and_fails(session: Any) -> None:
+        await session.tell(SIGNAL, [{"action": "undone"}])
+        raise ZeroDivisionError
+
+    async with listening(staffa) as heard:
+        with pytest.raises(ZeroDivisionError):
+            await staffa.engine.connection.write(tells_and_fails)
+        await staffa.engine.tell(SIGNAL, [{"action": "done"}])
+        await eventually(lambda: (SIGNAL, {"action": "done"}) in heard)
+        assert [payload["action"] for channel, payload in heard if channel == SIGNAL] == ["done"]
+    staffa.close()
+
+
+# On PostgreSQL, where a notification waits for its transaction
+
+
 async def test_a_rolled_back_insert_wakes_nobody_and_a_committed_one_does(postgres_url: str):
     staffa = Staffa(postgres_url, run_queues=False)
     async with listening(staffa) as heard, await psycopg.AsyncConnection.connect(postgres_url) as connection:
@@ -149,19 +313,8 @@ async def test_local_listeners_hear_on_their_own_loop_and_until_they_stop():
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     notifier.tell(INSERT, [{"queue": "b"}])
-    notifier.changed()
     await asyncio.sleep(0)
     assert len(heard) == 1
-
-
-async def test_a_change_that_nobody_explains_may_mean_any_queue():
-    notifier, heard = LocalNotifier(), []
-    task = asyncio.create_task(notifier.run(lambda channel, payload: heard.append((channel, payload))))
-    await asyncio.sleep(0)
-    notifier.changed()
-    await eventually(lambda: heard == [(INSERT, {})])
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_who_listened_on_a_loop_that_has_closed_stops_nobody():

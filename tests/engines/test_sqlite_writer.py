@@ -26,11 +26,11 @@ async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
     versions = itertools.count(1)
 
     def look(_: sqlite3.Connection) -> int:
-        database.writer.watch(None)
+        database.writer.look_away()
         return next(versions)
 
     monkeypatch.setattr("staffa.engines._sqlite_writer._data_version", look)
-    database.writer.watch(lambda: None)
+    database.writer.watch(lambda _: None)
     await database.engine.insert([job()])
     assert await asyncio.wait_for(database.engine.insert([job()]), 10)
     assert next(versions) == 2

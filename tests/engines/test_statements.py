@@ -15,7 +15,10 @@ FILES = sorted(
     if entry.name.endswith(".sql")
 )
 OWN = [(folder, name) for folder, name in FILES if folder != "common"]
-ONLY_ON = dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres")
+ONLY_ON = {
+    **dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres"),
+    **dict.fromkeys(("newest_notice", "read_notices", "write_notices"), "sqlite"),
+}
 JOB_COLUMNS = (
     "id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority, inserted_at, "
     "scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key"

@@ -229,7 +229,7 @@ async def test_no_accepted_job_is_lost_by_a_full_disk(url: str) -> None:
 def break_connections(url: str, staffa: Staffa) -> None:
     if url.startswith("sqlite"):
         database: Any = staffa._database
-        database.writer._put(sqlite3.Connection.close)
+        database.writer._soon(sqlite3.Connection.close)
         return
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(

@@ -18,11 +18,10 @@ from staffa._lifecycle import instant
 from staffa.engines._sql.rows import Row, lists, objects
 from staffa.engines._sql.statements import migrations, quoted_name, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
-from staffa.notifier import Payload
+from staffa.notifier import INSERT, Payload
 
 decode = msgspec.json.Decoder().decode
 
-Tell = Callable[[str, Sequence[Payload]], None]
 Execute = Callable[..., Iterable[Row]]
 
 LONGEST_LOCK_SECONDS = 5.0
@@ -34,15 +33,25 @@ BUSY = (
 
 
 class SqliteSession:
-    """Statements on one connection."""
+    """Statements on one connection.
 
-    def __init__(self, connection: sqlite3.Connection, tell: Tell | None = None) -> None:
-        self._connection, self._tell = connection, tell
+    `told` is what to tell this process of inserts, `left_notices` whether it has notices to read, when they
+    are committed.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.told: list[Payload] = []
+        self.left_notices = False
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        """Tell this process; others see that the file changed."""
-        if self._tell is not None:
-            self._tell(channel, payloads)
+        """Leave notices, which all read in one order; of inserts other processes see that the file changed."""
+        if channel == INSERT:
+            self.told += payloads
+        else:
+            texts = [msgspec.json.encode(payload).decode() for payload in payloads]
+            await self.run("write_notices", channel=channel, payloads=texts)
+            self.left_notices = True
 
     async def run(self, name: str, **params: Any) -> list[Row]:
         values = {key: _encoded(value) for key, value in params.items()}

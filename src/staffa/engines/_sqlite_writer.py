@@ -13,11 +13,30 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from staffa._bridge import at_once
-from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, Tell, translated
+from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, translated
 from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
+from staffa.notifier import INSERT, Payload
 
 T = TypeVar("T")
 Body = Callable[[SqliteSession], Coroutine[Any, Any, T]]
+Tell = Callable[[str, Sequence[Payload]], None]
+
+
+class Notice(NamedTuple):
+    """What somebody told on a channel, as it was written."""
+
+    channel: str
+    text: str
+
+
+class News(NamedTuple):
+    """What became of the file: whether another connection wrote into it, and the notices since the last news."""
+
+    from_elsewhere: bool
+    notices: list[Notice]
+
+
+Hear = Callable[[News], None]
 
 OLDEST = (3, 35, 0)
 LARGEST_GROUP = 256
@@ -47,7 +66,13 @@ class Word(NamedTuple):
     future: Future[Any]
 
 
-Task = Callable[[sqlite3.Connection], object]
+class Task(NamedTuple):
+    """What is done with the connection itself, outside of transactions."""
+
+    body: Callable[[sqlite3.Connection], object]
+    future: Future[Any]
+
+
 Waiting: TypeAlias = "queue.SimpleQueue[Word | Task | None]"  # None is the end
 
 
@@ -60,14 +85,31 @@ class Writer:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid: int | None = None
-        self._changed: Callable[[], None] | None = None
+        self._hear: Hear | None = None
+        self._read = 0
+        self._unread = False
         self._pragmas: dict[str, int] = {"wal_autocheckpoint": BACKSTOP_CHECKPOINT_PAGES}
 
-    def watch(self, call: Callable[[], None] | None) -> None:
-        """Call from this thread whenever another connection has committed, or no longer."""
-        self._changed = call
+    def watch(self, hear: Hear) -> Future[Any]:
+        """Give news from this thread, whenever another connection has committed or somebody left a notice.
+
+        The answer comes as soon as nothing that is told from then on will be missed.
+        """
+
+        def begin(db: sqlite3.Connection) -> None:
+            [(self._read,)] = at_once(SqliteSession(db).run("newest_notice"))
+            self._hear = hear
+
+        return self._soon(begin)
+
+    def look_away(self) -> None:
+        """Watch no longer."""
+        self._hear = None
         if self._thread is not None:
-            self._put(_nothing)  # so that the thread looks whether it shall watch
+            self._soon(lambda _: self._forget())  # a watch may be about to begin
+
+    def _forget(self) -> None:
+        self._hear = None
 
     def do(self, body: Body[T]) -> Future[T]:
         """Run a word in a transaction that it may share with its neighbours; an error undoes it alone."""
@@ -78,7 +120,7 @@ class Writer:
     def pragma(self, name: str, value: int) -> None:
         self._pragmas[name] = value
         if self._thread is not None:
-            self._put(lambda db: db.execute(f"pragma {name} = {value}").close())
+            self._soon(lambda db: db.execute(f"pragma {name} = {value}").close())
 
     def stop(self) -> None:
         """Answer all that waits, and let go of the connection; a later call opens another."""
@@ -90,6 +132,11 @@ class Writer:
                 self._pid = None
         if thread is not None:
             thread.join()
+
+    def _soon(self, body: Callable[[sqlite3.Connection], object]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._put(Task(body, future))
+        return future
 
     def _put(self, item: Word | Task) -> None:
         if self._pid not in (None, os.getpid()):
@@ -111,11 +158,12 @@ class Writer:
         db: sqlite3.Connection | None = None
         seen = 0
         while True:
-            group = _gather(waiting, listening=db is not None and self._changed is not None)
+            group = _gather(waiting, listening=db is not None and self._hear is not None)
             if group is None:
                 break
             try:
-                db = db or _open(self._path, self._pragmas, reads_only=self._reads_only)
+                if db is None:
+                    db, seen = _open(self._path, self._pragmas, reads_only=self._reads_only), 0
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 _fail_all(group, error)
                 continue
@@ -123,19 +171,15 @@ class Writer:
                 db.close()
                 db = None
                 continue
-            changed = self._changed  # which another thread may take away at any moment
-            if changed is not None and (version := _data_version(db)) != seen:
-                seen = version
-                changed()
+            seen = self._look(db, seen)
         if db is not None:
             db.close()
 
     def _serve(self, db: sqlite3.Connection, group: Sequence[Word | Task]) -> bool:
         """Answer everyone who waits; tell whether the connection is still good."""
         for each in group:
-            if not isinstance(each, Word):
-                with suppress(sqlite3.Error):
-                    each(db)
+            if isinstance(each, Task):
+                _do(each, db)
         words = [
             each for each in group if isinstance(each, Word) and each.future.set_running_or_notify_cancel()
         ]
@@ -160,21 +204,44 @@ class Writer:
         self, db: sqlite3.Connection, words: Sequence[Word]
     ) -> list[tuple[Any, Exception | None]]:
         """Run words in one transaction, each undone alone if it fails."""
-        session = SqliteSession(db, self._tell)
+        session = SqliteSession(db)
         answers: list[tuple[Any, Exception | None]] = []
         db.execute("begin" if self._reads_only else "begin immediate")
         for word in words:
             db.execute("savepoint word")
+            told = len(session.told)
             try:
                 answers.append((at_once(word.body(session)), None))
             except Exception as error:
                 if not db.in_transaction:
                     raise
                 db.execute("rollback to word")
+                del session.told[told:]
                 answers.append((None, error))
             db.execute("release word")
         db.execute("commit")
+        self._unread |= session.left_notices
+        if self._tell is not None and session.told:
+            self._tell(INSERT, session.told)
         return answers
+
+    def _look(self, db: sqlite3.Connection, seen: int) -> int:
+        """Give news, if another connection has committed since the version seen; return the version."""
+        hear = self._hear  # which another thread may take away at any moment
+        if hear is None:
+            return seen
+        version = _data_version(db)
+        if version == seen and not self._unread:
+            return seen
+        try:
+            rows = at_once(SqliteSession(db).run("read_notices", after=self._read))
+        except DatabaseError:
+            return seen  # and look again
+        self._unread = False
+        if rows:
+            self._read = rows[-1][0]
+        hear(News(version != seen, [Notice(channel, text) for _, channel, text in rows]))
+        return version
 
 
 def _gather(waiting: Waiting, *, listening: bool) -> list[Word | Task] | None:
@@ -194,12 +261,16 @@ def _gather(waiting: Waiting, *, listening: bool) -> list[Word | Task] | None:
     return group or None
 
 
-def _nothing(_: sqlite3.Connection) -> None: ...
+def _do(task: Task, db: sqlite3.Connection) -> None:
+    try:
+        task.future.set_result(task.body(db))
+    except (sqlite3.Error, DatabaseError) as error:
+        task.future.set_exception(error)
 
 
 def _fail_all(group: Sequence[Word | Task], error: Exception) -> None:
     for each in group:
-        if isinstance(each, Word) and (each.future.running() or each.future.set_running_or_notify_cancel()):
+        if each.future.running() or each.future.set_running_or_notify_cancel():
             each.future.set_exception(error)
 
 

@@ -22,6 +22,7 @@ from staffa.engines._sqlite_writer import BACKSTOP_CHECKPOINT_PAGES, Writer
 from staffa.errors import ConfigError, DatabaseError, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.local import LocalNotifier
+from staffa.notifiers.sqlite import SqliteNotifier
 
 T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
@@ -37,8 +38,9 @@ class SqliteDatabase:
 
     def __init__(self, url: str) -> None:
         self.path = path_of(url)
-        self._notifier = LocalNotifier()
-        self.writer = Writer(self.path, tell=self._notifier.tell)
+        local = LocalNotifier()
+        self.writer = Writer(self.path, tell=local.tell)
+        self._notifier = SqliteNotifier(local, self.writer)
         self.reader = self.writer if self.path == ":memory:" else Writer(self.path, reads_only=True)
         self.has_tables = False
         self.engine, self.plain = SqlEngine(Awaited(self)), SqlEngine(Blocking(self))
@@ -87,11 +89,9 @@ class SqliteDatabase:
 
     async def open(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.make_tables)
-        self.writer.watch(self._notifier.changed)
 
     async def close(self) -> None:
         self.leading(leads=False)
-        self.writer.watch(None)
 
     def dispose(self) -> None:
         self.writer.stop()

@@ -1,12 +1,12 @@
-"""Hints within one process, and from the thread that sees the file change."""
+"""Hints within one process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from staffa.notifier import INSERT, Heard, Payload
+from staffa.notifier import Heard, Payload
 
 
 class LocalNotifier:
@@ -22,14 +22,15 @@ class LocalNotifier:
                 with suppress(RuntimeError):  # the loop has closed
                     loop.call_soon_threadsafe(heard, channel, payload)
 
-    def changed(self) -> None:
-        """Say that something unknown was written: any queue may have jobs."""
-        if self._listeners:
-            self.tell(INSERT, [{}])
-
-    async def run(self, heard: Heard) -> None:
+    @contextmanager
+    def listening(self, heard: Heard) -> Iterator[None]:
+        """Call `heard` on this event loop meanwhile."""
         self._listeners[heard] = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().create_future()
+            yield
         finally:
             del self._listeners[heard]
+
+    async def run(self, heard: Heard) -> None:
+        with self.listening(heard):
+            await asyncio.get_running_loop().create_future()

@@ -1,0 +1,71 @@
+"""Hints across processes: a file that changes, and the notices in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from staffa.engines._sqlite_writer import News, Writer
+from staffa.notifier import INSERT, Heard, Payload
+from staffa.notifiers.local import LocalNotifier
+
+logger = logging.getLogger("staffa")
+
+
+class SqliteNotifier:
+    """Passes on what this process tells, and what others do while anybody listens."""
+
+    def __init__(self, local: LocalNotifier, writer: Writer) -> None:
+        self._local, self._writer = local, writer
+        self._lock = threading.Lock()  # listeners may live on several event loops
+        self._listeners = 0
+        self._watched: Future[Any] | None = None
+
+    async def run(self, heard: Heard) -> None:
+        with self._local.listening(heard), self._watching() as watched:
+            await asyncio.shield(asyncio.wrap_future(watched))
+            heard(INSERT, {})  # whatever was told while nobody listened
+            await asyncio.get_running_loop().create_future()
+
+    @contextmanager
+    def _watching(self) -> Iterator[Future[Any]]:
+        """Let the file be watched until the last listener has gone."""
+        with self._lock:
+            self._listeners += 1
+            if self._watched is None or (self._watched.done() and self._watched.exception() is not None):
+                self._watched = self._writer.watch(self._hear)
+            watched = self._watched
+        try:
+            yield watched
+        finally:
+            with self._lock:
+                self._listeners -= 1
+                if self._listeners == 0:
+                    self._watched = None
+                    self._writer.look_away()
+
+    def _hear(self, news: News) -> None:
+        """Pass on what was told; nobody elsewhere tells of inserts, so any queue may have jobs."""
+        if news.from_elsewhere:
+            self._local.tell(INSERT, [{}])
+        for notice in news.notices:
+            payload = read_payload(notice.text)
+            if payload is None:
+                logger.warning("a malformed notice on %s was ignored", notice.channel)
+            else:
+                self._local.tell(notice.channel, [payload])
+
+
+def read_payload(text: str) -> Payload | None:
+    """Read a JSON object; None where it is none."""
+    with suppress(ValueError, TypeError, RecursionError):
+        payload = json.loads(text)
+        if isinstance(payload, dict):
+            return payload
+    return None
