@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from nodes import eventually, finished, quick
 from staffa import Job, Lifeline, Pruner, Staffa, Stager, State, Worker
 from staffa._enqueuer import default_instance
-from staffa.engines._sql.statements import migrations
+from staffa.engines._sql.migrations import migrations
 from staffa.errors import ConfigError, DatabaseError, InsideEventLoop, NoInstance, SchemaMissing
 
 

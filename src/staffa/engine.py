@@ -198,6 +198,41 @@ class Engine(Reader, Protocol):
         """Give a lease up."""
 
 
+class TablesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the tables: versions applied and not, and what is wrong with them, in a sentence.
+
+    `made_by` is "staffa" or "oban", None where there are none; `oban_version` is what Oban reads as its own.
+    """
+
+    applied: list[int]
+    pending: list[int]
+    made_by: str | None = None
+    oban_version: str | None = None
+    trouble: str | None = None
+
+
+class Tables(Protocol):
+    """The tables of one database, and the ways between their versions. All block."""
+
+    def status(self) -> TablesStatus:
+        """Look at the tables; changes nothing."""
+
+    def forward(self, to: int | None = None) -> list[int]:
+        """Apply the versions that are missing up to one, by default the newest; give them, in order.
+
+        Raises `SchemaUnsupported` for tables that cannot be adopted, `ConfigError` for a version that is not known.
+        """
+
+    def back(self, to: int) -> list[int]:
+        """Take away the versions above one, 0 for all that is ours; give them, the newest first."""
+
+    def losses(self, to: int) -> dict[str, int]:
+        """Count the rows that going back would take away, by table; tables without rows are left out."""
+
+    def script(self, since: int, to: int | None = None) -> list[str]:
+        """List the statements of a way, for those who execute them themselves."""
+
+
 class Database(Protocol):
     """What an engine module offers for one URL. Making one opens nothing."""
 
@@ -212,6 +247,10 @@ class Database(Protocol):
     @property
     def channel(self) -> str | None:
         """The channel that hears of inserts, where there are channels."""
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, which can be moved between versions."""
 
     @property
     def engine(self) -> Engine:
@@ -240,9 +279,6 @@ class Database(Protocol):
 
     def dispose(self) -> None:
         """Let go of everything."""
-
-    def migrate(self) -> list[int]:
-        """Bring the tables to this version; give the versions applied, none if they were so already."""
 
     def examine(self) -> Iterable[Finding]:
         """Look for what may be wrong; nothing is written."""

@@ -16,6 +16,7 @@ StaffaError
 │   ├── DatabaseBusy        another transaction holds SQLite's write lock (is DatabaseUnavailable)
 │   ├── UnstorableData      it refused a value
 │   ├── SchemaMissing       its tables are missing or too old
+│   ├── SchemaUnsupported   there are tables that cannot be adopted
 │   └── UnsupportedConnection  a caller's connection cannot be joined
 ├── JobTimeout              an attempt took longer than its worker allows (also a TimeoutError)
 └── JobFailed               a worker answered `Error(reason)`
@@ -84,6 +85,10 @@ class UnstorableData(DatabaseError):
 
 class SchemaMissing(DatabaseError):
     """Staffa's tables are missing or too old; `staffa migrate` makes them."""
+
+
+class SchemaUnsupported(DatabaseError):
+    """There are tables of Oban's names that cannot be adopted as they are; the message says why, and what to do."""
 
 
 class UnsupportedConnection(DatabaseError, TypeError):

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from staffa._bridge import refuse_inside_loop
@@ -28,7 +28,7 @@ from staffa._peer import Peer
 from staffa._producer import Producer
 from staffa._repeat import repeat
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
-from staffa.engine import Database, Engine
+from staffa.engine import Database, Engine, Tables
 from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, InstanceError
 from staffa.notifier import INSERT, SIGNAL, Payload
@@ -38,6 +38,8 @@ from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
 from staffa.telemetry import Telemetry
 from staffa.worker import registered
+
+T = TypeVar("T")
 
 ENGINES = {
     "sqlite": ("staffa.engines.sqlite", "SqliteDatabase", ""),
@@ -118,14 +120,41 @@ class Staffa(JobCalls):
 
     # The database
 
-    def migrate(self) -> list[int]:
-        """Make or update the tables; give the versions applied. Safe to call twice, and from two processes."""
-        refuse_inside_loop("migrate", "amigrate()")
-        return self._database.migrate()
+    def migrate(self, to: int | None = None) -> list[int]:
+        """Make or update the tables, up to a version if given one; give the versions applied; blocks.
 
-    async def amigrate(self) -> list[int]:
-        """Make or update the tables; give the versions applied. Safe to call twice, and from two processes."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._database.migrate)
+        Safe to call twice, and from two processes. Raises `SchemaUnsupported` for tables that cannot be adopted.
+        """
+        refuse_inside_loop("migrate", "amigrate()")
+        return self._database.tables.forward(to)
+
+    async def amigrate(self, to: int | None = None) -> list[int]:
+        """Make or update the tables; awaited. See `migrate`."""
+        return await _in_thread(lambda: self._database.tables.forward(to))
+
+    def migrate_back(self, to: int) -> list[int]:
+        """Take away the versions of the tables above `to`, 0 for all that is Staffa's; give them; blocks.
+
+        What these versions hold is lost, jobs too where Staffa made their table. Queues must not run meanwhile.
+        """
+        refuse_inside_loop("migrate_back", "amigrate_back(...)")
+        return self._database.tables.back(to)
+
+    async def amigrate_back(self, to: int) -> list[int]:
+        """Take versions of the tables away; awaited. See `migrate_back`."""
+        return await _in_thread(lambda: self._database.tables.back(to))
+
+    def migration_sql(self, since: int = 0, to: int | None = None) -> list[str]:
+        """List the statements that lead from one version of the tables to another; asks no database.
+
+        For tools such as Alembic that execute migrations themselves. Raises `ConfigError` for unknown versions.
+        """
+        return self._database.tables.script(since, to)
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, for tools that look before they migrate."""
+        return self._database.tables
 
     def examine(self) -> list[Finding]:
         """Look for what is or may go wrong: the database, who runs which queues, what waits for whom.
@@ -293,6 +322,10 @@ class Staffa(JobCalls):
         parts = self._parts  # which the loop may take away while a thread inserts
         if parts is not None:
             parts.wake({job.queue for job in jobs if job.state is State.AVAILABLE})
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def import_modules(modules: Sequence[str]) -> None:

@@ -1,22 +1,19 @@
 """Tables are made once, whoever asks, and are Oban's own."""
 
-import json
 import multiprocessing
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
-import psycopg
 import pytest
 
+from obans import OBAN_ON_SQLITE, SAMPLE, query
 from staffa import Job, Staffa, State
 from staffa._bridge import at_once
 from staffa.engine import ProducerInfo
-from staffa.engines._sql.statements import migrations
+from staffa.engines._sql.migrations import migrations
 from staffa.errors import SchemaMissing
 
-SAMPLE = json.loads((Path(__file__).parent / "oban_v14.json").read_text())
 VERSIONS = list(migrations("sqlite"))
 OURS = {"take", "unique_key"}
 JOB_COLUMNS = """
@@ -24,16 +21,6 @@ JOB_COLUMNS = """
     from information_schema.columns
     where table_schema = 'public' and table_name = 'oban_jobs'
     order by column_name
-"""
-OBAN_ITSELF = """
-    create type oban_job_state as enum ({states});
-    create table oban_jobs (id bigserial primary key);
-    alter table oban_jobs {columns};
-    alter table oban_jobs {checks};
-    {indexes};
-    create unlogged table oban_peers (
-      name text primary key, node text not null, started_at timestamp not null, expires_at timestamp not null);
-    comment on table oban_jobs is '14'
 """
 
 
@@ -64,28 +51,6 @@ def run_a_job(url: str) -> Job:
         return taken
     finally:
         instance.close()
-
-
-def query(url: str, sql: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(sql.encode()).fetchall()
-
-
-def oban_tables(url: str) -> None:
-    """Make the tables as Oban's own migrations leave them at version 14."""
-    literal = ", ".join(f"'{state}'" for [state] in SAMPLE["enum"])
-    columns = ", ".join(
-        f"add column {name} {kind.removeprefix('_')}{'[]' if kind.startswith('_') else ''}"
-        f"{' not null' if nullable == 'NO' else ''}{f' default {default}' if default else ''}"
-        for name, kind, nullable, default in SAMPLE["columns"]
-        if name != "id"
-    )
-    checks = ", ".join(f"add constraint {name} {check}" for name, check in SAMPLE["constraints"])
-    indexes = "; ".join(sql for name, sql in SAMPLE["indexes"] if not name.endswith("_pkey"))
-    with psycopg.connect(url) as connection:
-        connection.execute(
-            OBAN_ITSELF.format(states=literal, columns=columns, checks=checks, indexes=indexes).encode()
-        )
 
 
 def test_a_fresh_database_gets_all_versions_once(empty_url: str):
@@ -169,33 +134,6 @@ def test_oban_finds_its_version_on_our_table(postgres_url: str):
     assert query(postgres_url, "select obj_description('oban_jobs'::regclass, 'pg_class')") == [("14",)]
 
 
-def test_a_table_that_oban_made_is_adopted_as_it_is(empty_postgres_url: str):
-    url = empty_postgres_url
-    oban_tables(url)
-    with psycopg.connect(url) as connection:
-        connection.execute("insert into oban_jobs (worker, args, priority) values ('w', '{\"a\": 1}', 9)")
-    before = query(url, JOB_COLUMNS)
-    assert [list(row) for row in before] == SAMPLE["columns"]
-
-    assert migrate(url) == VERSIONS
-    assert [row for row in query(url, JOB_COLUMNS) if row[0] not in OURS] == before
-    assert {str(row[0]) for row in query(url, JOB_COLUMNS)} - {str(row[0]) for row in before} == OURS
-    assert query(url, "select obj_description('oban_jobs'::regclass, 'pg_class')") == [("14",)]
-
-    run_a_job(url)
-    assert query(
-        url, "select worker, args, priority, state::text, take from oban_jobs order by id limit 1"
-    ) == [("w", {"a": 1}, 9, "available", 0)]
-
-
-def test_what_oban_wrote_about_its_version_stays(empty_postgres_url: str):
-    oban_tables(empty_postgres_url)
-    with psycopg.connect(empty_postgres_url) as connection:
-        connection.execute("comment on table oban_jobs is '15'")
-    migrate(empty_postgres_url)
-    assert query(empty_postgres_url, "select obj_description('oban_jobs'::regclass, 'pg_class')") == [("15",)]
-
-
 def test_tables_may_live_in_a_schema_of_any_name(empty_postgres_url: str):
     schema = 'my "own" jobs'
     instance = Staffa(empty_postgres_url, run_queues=False, schema=schema)
@@ -255,23 +193,6 @@ def test_a_row_inserted_by_hand_on_sqlite_gets_instants_of_our_format(sqlite_url
         )
     assert matches
     run_a_job(sqlite_url)
-
-
-OBAN_ON_SQLITE = """
-    create table oban_jobs (
-      id integer primary key autoincrement, state text not null default 'available',
-      queue text not null default 'default', worker text not null, args json not null default '{}',
-      meta json not null default '{}', tags json not null default '[]', errors json not null default '[]',
-      attempt integer not null default 0, max_attempts integer not null default 20,
-      priority integer not null default 0,
-      inserted_at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
-      scheduled_at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
-      attempted_at text, attempted_by json not null default '[]',
-      cancelled_at text, completed_at text, discarded_at text);
-    create index oban_jobs_state_queue_priority_scheduled_at_id_index
-      on oban_jobs (state, queue, priority, scheduled_at, id);
-    insert into oban_jobs (worker) values ('w')
-"""
 
 
 def test_a_table_that_oban_made_on_sqlite_is_adopted(sqlite_url: str):

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from staffa.engines._sql.statements import ROOT, in_schema, migrations, statement
+from staffa.engines._sql.migrations import migrations
+from staffa.engines._sql.statements import ROOT, in_schema, statement
 
 DIALECTS = ("sqlite", "postgres")
 WHY = "-- Own version: "
@@ -17,6 +18,7 @@ FILES = sorted(
 OWN = [(folder, name) for folder, name in FILES if folder != "common"]
 ONLY_ON = {
     **dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres"),
+    **dict.fromkeys(("oban_table", "lock_holders"), "postgres"),
     **dict.fromkeys(("newest_notice", "read_notices", "write_notices"), "sqlite"),
 }
 JOB_COLUMNS = (

@@ -14,7 +14,8 @@ from staffa._clock import utc_now
 from staffa._finding import Finding, fine, notice, problem
 from staffa.config import without_password
 from staffa.engines._postgres_session import sql
-from staffa.engines._sql.statements import migrations, quoted_name
+from staffa.engines._sql.migrations import migrations
+from staffa.engines._sql.statements import quoted_name
 
 logger = logging.getLogger("staffa")
 

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 from staffa._finding import Finding, fine, notice, problem
-from staffa.engines._sql.statements import migrations, statement
+from staffa.engines._sql.migrations import migrations
+from staffa.engines._sql.statements import statement
 from staffa.engines._sqlite_writer import OLDEST, network_file_system
 
 SAFE_FOR_MANY = (3, 51, 3)

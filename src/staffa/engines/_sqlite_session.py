@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,9 +16,11 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob, Job, State
 from staffa._lifecycle import instant
 from staffa.engines._sql.rows import Row, lists, objects
-from staffa.engines._sql.statements import migrations, quoted_name, statement
+from staffa.engines._sql.statements import quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import INSERT, Payload
+
+T = TypeVar("T")
 
 decode = msgspec.json.Decoder().decode
 
@@ -83,39 +85,19 @@ class SqliteSession:
         finally:
             self._connection.set_progress_handler(None, 0)
 
-    async def migrate(self) -> list[int]:
-        """Apply missing versions; the write lock keeps everyone else out meanwhile."""
+    async def on_tables(self, work: Callable[[Execute], T]) -> T:
+        """Do what no statement of a file does; the write lock keeps everyone else out meanwhile."""
         with translating():
-            return apply_missing(self._connection.execute)
+            return work(self._connection.execute)
 
 
 # Statements
 
 
-def apply_missing(execute: Execute) -> list[int]:
-    """Apply missing versions in the transaction of whoever executes; give them."""
-    execute(
-        "create table if not exists staffa_schema (version integer primary key, applied_at text not null"
-        " default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')))"
-    )
-    done = {row[0] for row in execute(statement("sqlite", "schema_versions"))}
-    missing = {version: sql for version, sql in migrations("sqlite").items() if version not in done}
-    for version, sql in missing.items():
-        for one in _split(sql):
-            execute(one)
-        execute(statement("sqlite", "record_version"), {"version": version})
-    return list(missing)
-
-
 @cache
 def statements(name: str) -> tuple[str, ...]:
     """Read the statements of a file; SQLite runs them one by one."""
-    return _split(statement("sqlite", name))
-
-
-def _split(script: str) -> tuple[str, ...]:
-    """Part a script at semicolons that end a line."""
-    return tuple(filter(None, (part.strip() for part in (script + "\n").split(";\n"))))
+    return split(statement("sqlite", name))
 
 
 # Values

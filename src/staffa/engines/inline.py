@@ -27,6 +27,7 @@ from staffa.engine import (
     ProducerInfo,
     Reconciled,
     Reindexed,
+    TablesStatus,
 )
 from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
@@ -40,7 +41,7 @@ class InlineDatabase:
     dialect, schema, channel = "", None, None
 
     def __init__(self, telemetry: Telemetry) -> None:
-        self._notifier = LocalNotifier()
+        self._notifier, self.tables = LocalNotifier(), NoTables()
         self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")
         self.engine = InlineEngine(InThreads(self._threads), telemetry)
         self.plain = PlainInlineEngine(InThisThread(), telemetry)
@@ -66,15 +67,31 @@ class InlineDatabase:
     def dispose(self) -> None:
         self._threads.shutdown(wait=False)
 
-    def migrate(self) -> list[int]:
-        return []
-
     def examine(self) -> list[Finding]:
         return [
             notice("database", "jobs run where they are enqueued and are kept nowhere", "leave testing out")
         ]
 
     def leading(self, *, leads: bool) -> None: ...
+
+
+class NoTables:
+    """What there is to migrate where nothing is kept."""
+
+    def status(self) -> TablesStatus:
+        return TablesStatus(applied=[], pending=[])
+
+    def forward(self, to: int | None = None) -> list[int]:
+        return []
+
+    def back(self, to: int) -> list[int]:
+        return []
+
+    def losses(self, to: int) -> dict[str, int]:
+        return {}
+
+    def script(self, since: int, to: int | None = None) -> list[str]:
+        return []
 
 
 class InlineEngine:

@@ -23,8 +23,9 @@ from staffa.engine import Engine, Reindexed
 from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_reindexing import rebuild
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
+from staffa.engines._postgres_tables import PostgresTables
 from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
-from staffa.engines._sql.statements import migrations, quoted_name
+from staffa.engines._sql.migrations import migrations
 from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
@@ -35,7 +36,6 @@ T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
 LONGEST_SCHEMA = 63 - len(".oban_insert")  # bytes of a channel's name, which holds the schema's
-MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
 CONNECTION_OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": 5,
@@ -57,6 +57,7 @@ class PostgresDatabase:
             raise ConfigError(f"schema: a name of 1 to {LONGEST_SCHEMA} bytes, not {schema!r}")
         self._url, self.schema = conninfo_of(url), schema
         self.channel = f"{schema}.oban_insert"
+        self.tables = PostgresTables(self._url, schema, CONNECTION_OPTIONS)
         self._pool_size = pool_size
         self._lock = threading.Lock()
         self._blocking_pool: psycopg_pool.ConnectionPool | None = None
@@ -133,32 +134,6 @@ class PostgresDatabase:
 
     def leading(self, *, leads: bool) -> None:
         """Do nothing: a server needs no leader among its clients."""
-
-    def migrate(self) -> list[int]:
-        """Apply missing versions in one transaction, one process at a time."""
-        with (
-            translating(),
-            psycopg.connect(self._url, **{**CONNECTION_OPTIONS, "autocommit": False}) as connection,
-        ):
-            connection.execute("select pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-            quoted = quoted_name(self.schema)
-            if not connection.execute(
-                "select from pg_namespace where nspname = %s", [self.schema]
-            ).fetchall():
-                connection.execute(f"create schema {quoted}".encode())  # which few roles may do
-            connection.execute(f"set local search_path to {quoted}".encode())
-            connection.execute(
-                "create table if not exists staffa_schema (version integer primary key,"
-                " applied_at timestamp not null default timezone('UTC', now()))"
-            )
-            done = {row[0] for row in connection.execute(sql("schema_versions", self.schema), {})}
-            missing = {
-                version: script for version, script in migrations("postgres").items() if version not in done
-            }
-            for version, script in missing.items():
-                connection.execute(script.encode())
-                connection.execute(sql("record_version", self.schema), {"version": version})
-            return list(missing)
 
     def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
         with translating(), psycopg.connect(self._url, **CONNECTION_OPTIONS) as connection:

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from staffa._finding import Finding
-from staffa.engine import Engine, Reindexed
+from staffa.engine import Engine, Reindexed, TablesStatus
+from staffa.engines import _sqlite_tables as tables
 from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
+from staffa.engines._sql.migrations import checked, script
 from staffa.engines._sqlite_examination import examine
-from staffa.engines._sqlite_session import Execute, SqliteSession, apply_missing, translating
+from staffa.engines._sqlite_session import Execute, SqliteSession, translating
 from staffa.engines._sqlite_writer import BACKSTOP_CHECKPOINT_PAGES, Writer
 from staffa.errors import ConfigError, DatabaseError, UnsupportedConnection
 from staffa.notifier import Notifier
@@ -43,6 +45,7 @@ class SqliteDatabase:
         self._notifier = SqliteNotifier(local, self.writer)
         self.reader = self.writer if self.path == ":memory:" else Writer(self.path, reads_only=True)
         self.has_tables = False
+        self.tables = SqliteTables(self)
         self.engine, self.plain = SqlEngine(Awaited(self)), SqlEngine(Blocking(self))
 
     @contextmanager
@@ -97,11 +100,6 @@ class SqliteDatabase:
         self.writer.stop()
         self.reader.stop()
 
-    def migrate(self) -> list[int]:
-        applied = self.writer.do(SqliteSession.migrate).result()
-        self.has_tables = True
-        return applied
-
     def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
         """Rebuild indexes, each in a turn of its own, so that others write in between."""
         self.make_tables()
@@ -118,13 +116,13 @@ class SqliteDatabase:
 
     def make_tables(self) -> None:
         if not self.has_tables:
-            self.migrate()
+            self.tables.forward()
 
     def make_tables_inside(self, execute: Execute) -> None:
         """Make missing tables in a caller's transaction, which keeps everyone else from making them."""
         if not self.has_tables:
             with translating():
-                apply_missing(execute)
+                tables.forward(execute)
 
     def examine(self) -> Iterator[Finding]:
         return examine(self.path)
@@ -134,6 +132,34 @@ class SqliteDatabase:
         self.writer.pragma(
             "wal_autocheckpoint", LEADER_CHECKPOINT_PAGES if leads else BACKSTOP_CHECKPOINT_PAGES
         )
+
+
+class SqliteTables:
+    """The tables of one file; each way is one transaction."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    def status(self) -> TablesStatus:
+        return self._do(tables.status)
+
+    def forward(self, to: int | None = None) -> list[int]:
+        applied = self._do(lambda execute: tables.forward(execute, to))
+        self._database.has_tables = to in (None, checked("sqlite", None))
+        return applied
+
+    def back(self, to: int) -> list[int]:
+        self._database.has_tables = False
+        return self._do(lambda execute: tables.back(execute, to))
+
+    def losses(self, to: int) -> dict[str, int]:
+        return self._do(lambda execute: tables.losses(execute, to))
+
+    def script(self, since: int, to: int | None = None) -> list[str]:
+        return script("sqlite", None, checked("sqlite", since), checked("sqlite", to))
+
+    def _do(self, work: Callable[[Execute], T]) -> T:
+        return self._database.writer.do(lambda session: session.on_tables(work)).result()
 
 
 # Connections: how a word gets its session

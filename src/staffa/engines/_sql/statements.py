@@ -22,14 +22,15 @@ def statement(dialect: str, name: str, schema: str | None = None) -> str:
     return in_schema(COMMENT_LINE.sub("", text), schema)
 
 
-@cache
-def migrations(dialect: str, schema: str | None = None) -> dict[int, str]:
-    """Read all migrations by version, in order."""
-    folder = ROOT / dialect / "migrations"
-    found = sorted(
-        (entry.name, entry.read_text()) for entry in folder.iterdir() if entry.name.endswith(".sql")
-    )
-    return {int(name[:3]): in_schema(COMMENT_LINE.sub("", text), schema) for name, text in found}
+def split(script: str) -> tuple[str, ...]:
+    """Part a script at semicolons that end a line, outside of bodies between `$$`."""
+    parts, begun = [], ""
+    for line in script.splitlines(keepends=True):
+        begun += line
+        if line.rstrip().endswith(";") and begun.count("$$") % 2 == 0:
+            parts.append(begun.strip().removesuffix(";"))
+            begun = ""
+    return tuple(part for part in [*parts, begun.strip()] if part)
 
 
 def in_schema(sql: str, schema: str | None) -> str:

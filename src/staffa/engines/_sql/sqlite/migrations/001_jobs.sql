@@ -1,26 +1,5 @@
--- Oban's SQLite layout, with the leases and producers that PostgreSQL has too.
--- Instants are text with six digits and Z, so that their order is the order of time.
-create table if not exists oban_jobs (
-  id integer primary key autoincrement,
-  state text not null default 'available' check (state in
-    ('available', 'suspended', 'scheduled', 'executing', 'retryable', 'completed', 'discarded', 'cancelled')),
-  queue text not null default 'default',
-  worker text not null,
-  args json not null default '{}',
-  meta json not null default '{}',
-  tags json not null default '[]',
-  errors json not null default '[]',
-  attempt integer not null default 0,
-  max_attempts integer not null default 20,
-  priority integer not null default 0,
-  inserted_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
-  scheduled_at text not null default (strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')),
-  attempted_at text,
-  attempted_by json not null default '[]',
-  cancelled_at text,
-  completed_at text,
-  discarded_at text
-);
+-- What we add to Oban's table: the fence, the key, our indexes, and the leases and producers that PostgreSQL
+-- has too.
 
 -- Ours: how often a job was taken, which fences late writes, and the key that makes it unique.
 alter table oban_jobs add column take integer not null default 0;

@@ -1,1 +1,0 @@
-insert into staffa_schema (version) values (:version)

@@ -1,0 +1,10 @@
+drop index if exists staffa_jobs_available_index;
+drop index if exists staffa_jobs_due_index;
+drop index if exists staffa_jobs_executing_index;
+drop index if exists staffa_jobs_completed_index;
+drop index if exists staffa_jobs_discarded_index;
+drop index if exists staffa_jobs_cancelled_index;
+alter table oban_jobs drop column if exists take;
+alter table oban_jobs drop column if exists unique_key;
+delete from oban_peers where name like 'staffa:%';
+drop table if exists staffa_producers;

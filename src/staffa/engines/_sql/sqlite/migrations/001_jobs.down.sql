@@ -1,0 +1,10 @@
+drop index if exists staffa_jobs_available_index;
+drop index if exists staffa_jobs_due_index;
+drop index if exists staffa_jobs_executing_index;
+drop index if exists staffa_jobs_completed_index;
+drop index if exists staffa_jobs_discarded_index;
+drop index if exists staffa_jobs_cancelled_index;
+alter table oban_jobs drop column take;
+alter table oban_jobs drop column unique_key;
+drop table if exists oban_peers;
+drop table if exists staffa_producers;
