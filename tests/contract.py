@@ -13,7 +13,8 @@ import psycopg
 
 from staffa import Job, State, _lifecycle
 from staffa._bridge import at_once
-from staffa.engine import Ack, Database, Engine, Exchanged, JobFilter, ProducerInfo
+from staffa._filter import JobFilter
+from staffa.engine import Ack, Database, Engine, Exchanged, ProducerInfo
 from staffa.engines._sql.engine import Session
 from staffa.engines.sqlite import SqliteDatabase
 
@@ -152,6 +153,10 @@ def job(worker: str = "w", **options: Any) -> Job:
 
 def ids(jobs: Iterable[Job]) -> list[int]:
     return [each.id or 0 for each in jobs]
+
+
+def these(wanted: Iterable[int | None]) -> JobFilter:
+    return JobFilter(ids=wanted)
 
 
 def failed(held: Job, error: str = "boom", delay: timedelta = SECOND) -> Job:

@@ -1,5 +1,6 @@
 """Durable background jobs on SQLite or PostgreSQL."""
 
+from staffa._filter import JobFilter
 from staffa._job import Job, State, current_job
 from staffa._unique import Unique
 from staffa.config import Config
@@ -13,6 +14,7 @@ __all__ = [
     "Config",
     "Error",
     "Job",
+    "JobFilter",
     "Lifeline",
     "Pruner",
     "Snooze",

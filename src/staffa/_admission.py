@@ -20,10 +20,10 @@ def admitted(job: AnyJob) -> AnyJob:
     """Return the job as it will be stored. Raises `InvalidJob` or `InvalidArguments`, naming what is wrong."""
     if job.id is not None:
         raise InvalidJob(f"job {job.id} is stored already; build a new one with Worker.new(...)")
-    _check_name("worker", job.worker)
-    _check_name("queue", job.queue)
-    _check_whole("priority", job.priority, PRIORITIES)
-    _check_whole("max_attempts", job.max_attempts, range(1, 2**31))
+    check_name("worker", job.worker)
+    check_name("queue", job.queue)
+    check_whole("priority", job.priority, PRIORITIES)
+    check_whole("max_attempts", job.max_attempts, range(1, 2**31))
     if job.state not in INSERTABLE:
         raise InvalidJob(f"a new job cannot be {job.state}")
     if job.schedule_in is not None and job.scheduled_at is not None:
@@ -34,8 +34,8 @@ def admitted(job: AnyJob) -> AnyJob:
         job,
         args=json_object(job.args),
         meta=json_object(job.meta, "meta"),
-        tags=_tags(job.tags),
-        scheduled_at=_utc(job.scheduled_at),
+        tags=tidy_tags(job.tags),
+        scheduled_at=utc(job.scheduled_at),
     )
 
 
@@ -54,12 +54,12 @@ def _with_key(job: AnyJob, **checked: Any) -> AnyJob:
     return replace(keyed, unique_key=key)
 
 
-def _check_name(option: str, name: Any) -> None:
-    if not _is_text(name) or not 0 < len(name) <= LONGEST_NAME:
+def check_name(option: str, name: Any) -> None:
+    if not is_text(name) or not 0 < len(name) <= LONGEST_NAME:
         raise InvalidJob(f"{option} must be text of 1 to {LONGEST_NAME} characters, not {name!r}")
 
 
-def _check_whole(option: str, number: object, allowed: range) -> None:
+def check_whole(option: str, number: object, allowed: range) -> None:
     if not isinstance(number, int) or isinstance(number, bool) or number not in allowed:
         raise InvalidJob(
             f"{option} must be a whole number from {allowed[0]} to {allowed[-1]}, not {number!r}"
@@ -73,19 +73,19 @@ def _check_delay(delay: object) -> None:
         raise InvalidJob(f"schedule_in must be less than a thousand years, not {delay}")
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Tell whether a value is text that databases can hold: no NUL, no lone surrogates."""
     return isinstance(value, str) and "\0" not in value and not re.search("[\ud800-\udfff]", value)
 
 
-def _tags(tags: Sequence[str]) -> list[str]:
-    """Trim, lower and de-duplicate tags, as Oban does."""
-    if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(map(_is_text, tags)):
+def tidy_tags(tags: Sequence[str]) -> list[str]:
+    """Trim, lower and de-duplicate tags, as Oban does. Raises `InvalidJob`."""
+    if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(map(is_text, tags)):
         raise InvalidJob(f"tags must be a list of texts, not {tags!r}")
     return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from staffa._backoff import rescue_delay
 from staffa._job import AnyJob, State, replace
@@ -76,6 +78,19 @@ def retried(job: AnyJob, now: datetime) -> AnyJob:
         discarded_at=None,
         cancelled_at=None,
     )
+
+
+def updated(job: AnyJob, changes: Mapping[str, Any], now: datetime) -> AnyJob:
+    """Take on new values: a job whose new time has not come waits for it, and no attempt made is undone."""
+    after: AnyJob = replace(job, **changes)
+
+    if after.max_attempts < job.attempt:
+        after = replace(after, max_attempts=job.attempt)
+
+    if "scheduled_at" in changes and job.state is State.AVAILABLE and (after.scheduled_at or now) > now:
+        after = replace(after, state=State.SCHEDULED)
+
+    return after
 
 
 def with_error(job: AnyJob, now: datetime, error: str) -> list[dict[str, object]]:

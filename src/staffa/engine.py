@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from staffa._filter import JobFilter
 from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
 from staffa.notifier import Notifier, Payload
@@ -88,22 +89,18 @@ class Beat(NamedTuple):
     beat: int
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs: empty fields match all. `newest` first; `before` continues a listing below that id."""
-
-    ids: Sequence[int] = ()
-    states: Sequence[State] = ()
-    queues: Sequence[str] = ()
-    workers: Sequence[str] = ()
-    before: int | None = None
-    limit: int = 50
+Change = Callable[[AnyJob], Mapping[str, Any]]
+"""Says what to change of a job that is locked meanwhile, by the names of its fields."""
 
 
 class Reader(Protocol):
     """What people look at."""
 
     async def jobs(self, wanted: JobFilter) -> list[AnyJob]:
-        """List jobs, newest first."""
+        """List jobs, newest first: at most 50, or all of the ids, where no limit is given."""
+
+    async def count(self, wanted: JobFilter) -> int:
+        """Count jobs, up to the limit if there is one."""
 
     async def counts(self) -> dict[str, dict[State, int]]:
         """Count jobs by queue and state."""
@@ -172,13 +169,15 @@ class Engine(Reader, Protocol):
     ) -> dict[State, int]:
         """Delete finished jobs older than the age of their state, at most `limit` of each; count them."""
 
-    async def cancel(self, ids: Sequence[int], *, now: datetime | None = None) -> list[Cancelled]:
+    # These lock and answer in order of id; a filter's limit and `after` make batches of many jobs.
+
+    async def cancel(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
         """Cancel jobs that are not finished."""
 
-    async def retry(self, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
         """Make jobs available that are neither so nor executing, with an attempt left to truly run."""
 
-    async def delete(self, ids: Sequence[int]) -> list[int]:
+    async def delete(self, wanted: JobFilter) -> list[int]:
         """Delete jobs that are not executing; name them."""
 
     async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
@@ -187,6 +186,9 @@ class Engine(Reader, Protocol):
         Writers go on meanwhile on PostgreSQL. Where another process rebuilds them, nothing is done. Raises
         `UnsupportedConnection` in a caller's transaction.
         """
+
+    async def update(self, wanted: JobFilter, change: Change, *, now: datetime | None = None) -> list[AnyJob]:
+        """Change jobs as `_lifecycle.updated` decides; give them as they are now."""
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
         """Tell everyone who listens on a channel, other processes too where the database can."""

@@ -5,6 +5,7 @@ StaffaError
 ├── JobError                a job cannot be stored
 │   ├── InvalidJob          an option of the job is out of range (also a ValueError)
 │   └── InvalidArguments    its arguments cannot be kept faithfully as JSON (also a TypeError)
+├── InvalidFilter           a filter asks for what no job can be (also a ValueError)
 ├── WorkerError             a worker cannot be used
 │   ├── InvalidWorker       it is declared wrongly (also a TypeError)
 │   └── UnknownWorker       nobody registered this name (also a LookupError)
@@ -41,6 +42,10 @@ class InvalidJob(JobError, ValueError):
 
 class InvalidArguments(JobError, TypeError):
     """Arguments cannot be kept as JSON, or do not fit the declared type; the message names the key."""
+
+
+class InvalidFilter(StaffaError, ValueError):
+    """A filter asks for what no job can be, or for every job by mistake; the message names the field."""
 
 
 class WorkerError(StaffaError):

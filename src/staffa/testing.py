@@ -20,13 +20,14 @@ from staffa._admission import admitted
 from staffa._bridge import at_once, refuse_inside_loop
 from staffa._enqueuer import withdraw
 from staffa._executor import execute, taken_clock
+from staffa._filter import JobFilter
 from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
 from staffa._running import Running
 from staffa._spelling import hint
 from staffa.config import Testing
-from staffa.engine import Ack, Engine, JobFilter, ProducerInfo
+from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
@@ -292,7 +293,7 @@ class _Draining:
             and (job.scheduled_at is None or job.scheduled_at <= self._due_by)
         ]
         if due:
-            await self._engine.retry(due)
+            await self._engine.retry(JobFilter(ids=due))
 
     async def _next(self, producer: ProducerInfo) -> AnyJob | None:
         exchanged = await self._engine.exchange(producer, [], 1)
@@ -570,7 +571,7 @@ async def _listed(engine: Engine, wanted: JobFilter) -> list[AnyJob]:
     listed: list[AnyJob] = []
     while page := await engine.jobs(wanted):
         listed += page
-        if len(page) < wanted.limit:
+        if len(page) < PAGE:
             break
         wanted = msgspec.structs.replace(wanted, before=page[-1].id)
     return listed

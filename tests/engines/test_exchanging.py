@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract import NOW, SECOND, Trial, error_of, failed, finals, ids, job
+from contract import NOW, SECOND, Trial, error_of, failed, finals, ids, job, these
 from staffa import State, _lifecycle
 from staffa._job import replace
 from staffa.engine import Ack
@@ -188,7 +188,7 @@ async def test_meta_that_holds_objects_is_replaced_key_by_key(trial: Trial):
 
 async def test_an_ack_of_a_cancelled_job_bounces(trial: Trial):
     producer, held = await trial.taken(job())
-    await trial.engine.cancel([held.id], now=NOW)
+    await trial.engine.cancel(these([held.id]), now=NOW)
     cancelled = await trial.get(held)
     for after in (_lifecycle.completed(held, NOW), failed(held), _lifecycle.snoozed(held, NOW, SECOND)):
         assert await trial.hand_in(producer, (held, after)) == ([], [], [Ack(held, after)])
@@ -217,8 +217,8 @@ async def test_an_ack_of_a_job_that_was_taken_again_bounces(trial: Trial, by_the
 
 async def test_an_ack_of_a_deleted_job_bounces(trial: Trial):
     producer, held = await trial.taken(job())
-    await trial.engine.cancel([held.id])
-    await trial.engine.delete([held.id])
+    await trial.engine.cancel(these([held.id]))
+    await trial.engine.delete(these([held.id]))
     for after in (_lifecycle.completed(held, NOW), failed(held)):
         assert (await trial.hand_in(producer, (held, after))).bounced == [Ack(held, after)]
 
@@ -247,7 +247,7 @@ async def test_late_acks_do_not_hold_up_their_neighbours(trial: Trial):
     await trial.insert_many(4)
     producer = await trial.producer()
     held = await trial.take(producer)
-    await trial.engine.cancel([held[0].id, held[1].id])
+    await trial.engine.cancel(these([held[0].id, held[1].id]))
     after = [
         failed(held[0]),
         _lifecycle.completed(held[1], NOW),

@@ -6,7 +6,7 @@ import pytest
 
 from contract import NOW, SECOND, Trial, ids, job
 from staffa import State
-from staffa.engine import JobFilter
+from staffa._filter import JobFilter
 from staffa.errors import UnstorableData
 
 MICROSECOND = timedelta(microseconds=1)

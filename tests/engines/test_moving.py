@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract import HOUR, NOW, SECOND, Trial, error_of, finals, ids, job
+from contract import HOUR, NOW, SECOND, Trial, error_of, finals, ids, job, these
 from staffa import State, _lifecycle
 from staffa._job import replace
 from staffa.engine import Ack, Beat
@@ -47,8 +47,8 @@ async def test_lost_jobs_are_reported_with_what_they_are_now(trial: Trial):
     await trial.insert_many(5)
     producer = await trial.producer()
     cancelled, deleted, back, elsewhere, ours = held = await trial.take(producer)
-    await trial.engine.cancel(ids([cancelled, deleted]))
-    await trial.engine.delete([deleted.id])
+    await trial.engine.cancel(these(ids([cancelled, deleted])))
+    await trial.engine.delete(these([deleted.id]))
     await trial.hand_in(producer, *((each, _lifecycle.handed_back(each)) for each in (back, elsewhere)))
     await trial.change(back, queue="elsewhere")
     await trial.take(await trial.producer())
@@ -310,7 +310,7 @@ async def test_pruning_takes_the_oldest_of_each_state_up_to_the_limit(trial: Tri
 
 async def test_without_a_given_time_age_goes_by_the_clock_of_the_database(trial: Trial):
     stored = await trial.engine.insert([job(), job()])
-    await trial.engine.cancel(ids(stored))
+    await trial.engine.cancel(these(ids(stored)))
     await trial.change(stored[0], cancelled_at=(stored[0].inserted_at - HOUR).isoformat())
     assert await trial.engine.prune({State.CANCELLED: HOUR / 2}, 10) == {State.CANCELLED: 1}
     assert await trial.engine.prune({State.CANCELLED: timedelta(0)}, 10) == {State.CANCELLED: 1}

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from contract import HOUR, NOW, Trial, failed, ids, job
+from contract import HOUR, NOW, Trial, failed, ids, job, these
 from staffa import State, _lifecycle
-from staffa.engine import Beat, JobFilter
+from staffa._filter import JobFilter
+from staffa.engine import Beat
 
 ODD_ON_BOTH = {
     "args that are a list": {"args": "[1, 2]"},
@@ -108,15 +109,15 @@ async def test_an_odd_row_is_looked_after_like_any_other(odd):
     assert {1, 3} <= set(rescued)
     assert await trial.engine.rescue(10, now=NOW) == []
 
-    assert {each.job.id for each in await trial.engine.cancel(everyone, now=NOW)} == set(everyone)
-    assert set(ids(await trial.engine.retry(everyone, now=NOW))) == set(everyone)
+    assert {each.job.id for each in await trial.engine.cancel(these(everyone), now=NOW)} == set(everyone)
+    assert set(ids(await trial.engine.retry(these(everyone), now=NOW))) == set(everyone)
     assert ids(await trial.engine.jobs(JobFilter())) == everyone[::-1]
     assert await trial.states() == ["available"] * 3
 
     await trial.change_all("true", state="scheduled")
     await trial.engine.stage(10, now=NOW)
     assert await trial.states() == ["available"] * 3
-    await trial.engine.cancel(everyone, now=NOW - HOUR)
+    await trial.engine.cancel(these(everyone), now=NOW - HOUR)
     assert await trial.engine.prune({State.CANCELLED: HOUR / 2}, 10, now=NOW) == {State.CANCELLED: 3}
 
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from contract import HOUR, NOW, SECOND, Trial, failed, ids, job
+from contract import HOUR, NOW, SECOND, Trial, failed, ids, job, these
 from staffa import State, _lifecycle
+from staffa._filter import JobFilter
 from staffa._job import replace
-from staffa.engine import JobFilter
 
 UNFINISHED = ("available", "suspended", "scheduled", "executing", "retryable")
 FINISHED = ("completed", "discarded", "cancelled")
@@ -25,7 +25,7 @@ async def _in_every_state(trial: Trial) -> dict[str, int]:
 
 async def test_cancelling_spares_what_is_finished_and_tells_what_was_before(trial: Trial):
     stored = await _in_every_state(trial)
-    cancelled = await trial.engine.cancel(list(stored.values()), now=NOW + SECOND)
+    cancelled = await trial.engine.cancel(these(list(stored.values())), now=NOW + SECOND)
     assert {each.was: each.job.id for each in cancelled} == {state: stored[state] for state in UNFINISHED}
     assert {each.job.state for each in cancelled} == {State.CANCELLED}
     assert {each.job.cancelled_at for each in cancelled} == {NOW + SECOND}
@@ -34,16 +34,16 @@ async def test_cancelling_spares_what_is_finished_and_tells_what_was_before(tria
 
 async def test_a_cancelled_job_keeps_all_else(trial: Trial):
     _, held = await trial.taken(job(args={"a": 1}, meta={"b": {"c": None}}, tags=["t"]))
-    [cancelled] = await trial.engine.cancel([held.id], now=NOW)
+    [cancelled] = await trial.engine.cancel(these([held.id]), now=NOW)
     assert cancelled.job == replace(held, state=State.CANCELLED, cancelled_at=NOW)
     assert await trial.get(held) == cancelled.job
 
 
 async def test_cancelling_twice_or_nobody_changes_nothing(trial: Trial):
     [stored] = await trial.insert(job())
-    await trial.engine.cancel([stored.id], now=NOW)
-    assert await trial.engine.cancel([stored.id, 999], now=NOW + SECOND) == []
-    assert await trial.engine.cancel([]) == []
+    await trial.engine.cancel(these([stored.id]), now=NOW)
+    assert await trial.engine.cancel(these([stored.id, 999]), now=NOW + SECOND) == []
+    assert await trial.engine.cancel(these([])) == []
     assert (await trial.get(stored)).cancelled_at == NOW
 
 
@@ -51,7 +51,7 @@ async def test_a_job_is_either_cancelled_or_taken_not_both(trial: Trial):
     stored = await trial.insert_many(30)
     producer = await trial.producer()
     taken, cancelled = await asyncio.gather(
-        trial.take(producer, 30), trial.engine.cancel(ids(stored), now=NOW)
+        trial.take(producer, 30), trial.engine.cancel(these(ids(stored)), now=NOW)
     )
     before = {each.job.id: each.was for each in cancelled}
     assert len(before) == 30
@@ -65,7 +65,7 @@ async def test_a_job_is_either_cancelled_or_taken_not_both(trial: Trial):
 
 async def test_retrying_spares_what_is_available_or_executing(trial: Trial):
     stored = await _in_every_state(trial)
-    retried = await trial.engine.retry(list(stored.values()), now=NOW + SECOND)
+    retried = await trial.engine.retry(these(list(stored.values())), now=NOW + SECOND)
     spared = {stored["available"], stored["executing"]}
     assert set(ids(retried)) == set(stored.values()) - spared
     assert {(each.state, each.scheduled_at) for each in retried} == {(State.AVAILABLE, NOW + SECOND)}
@@ -75,7 +75,7 @@ async def test_retrying_spares_what_is_available_or_executing(trial: Trial):
 async def test_a_spent_job_that_is_retried_truly_runs(trial: Trial):
     producer, held = await trial.taken(job(max_attempts=1))
     await trial.hand_in(producer, (held, failed(held)))
-    [retried] = await trial.engine.retry([held.id], now=NOW + HOUR)
+    [retried] = await trial.engine.retry(these([held.id]), now=NOW + HOUR)
     assert (retried.max_attempts, retried.attempt, len(retried.errors)) == (2, 1, 1)
     assert (retried.completed_at, retried.discarded_at, retried.cancelled_at) == (None, None, None)
     assert await trial.get(held) == retried
@@ -88,20 +88,20 @@ async def test_a_spent_job_that_is_retried_truly_runs(trial: Trial):
 async def test_a_job_with_attempts_left_keeps_its_limit_when_retried(trial: Trial):
     producer, held = await trial.taken(job(max_attempts=3))
     await trial.complete(producer, held)
-    [retried] = await trial.engine.retry([held.id])
+    [retried] = await trial.engine.retry(these([held.id]))
     assert (retried.max_attempts, retried.completed_at) == (3, None)
 
 
 async def test_a_job_for_later_runs_now_when_retried(trial: Trial):
     [stored] = await trial.insert(job(schedule_in=HOUR))
-    await trial.engine.retry([stored.id], now=NOW)
+    await trial.engine.retry(these([stored.id]), now=NOW)
     assert ids(await trial.take(await trial.producer())) == [stored.id]
 
 
 async def test_two_who_retry_at_once_retry_once(trial: Trial):
     [stored] = await trial.insert(job())
-    await trial.engine.cancel([stored.id])
-    batches = await asyncio.gather(*(trial.engine.retry([stored.id], now=NOW) for _ in range(4)))
+    await trial.engine.cancel(these([stored.id]))
+    batches = await asyncio.gather(*(trial.engine.retry(these([stored.id]), now=NOW) for _ in range(4)))
     assert sorted(len(batch) for batch in batches) == [0, 0, 0, 1]
 
 
@@ -110,7 +110,7 @@ async def test_two_who_retry_at_once_retry_once(trial: Trial):
 
 async def test_deleting_spares_what_is_executing(trial: Trial):
     stored = await _in_every_state(trial)
-    deleted = await trial.engine.delete([*stored.values(), 999])
+    deleted = await trial.engine.delete(these([*stored.values(), 999]))
     assert sorted(deleted) == sorted(set(stored.values()) - {stored["executing"]})
     assert await trial.states() == ["executing"]
 

@@ -13,6 +13,8 @@ import pytest
 
 from staffa import Staffa
 from staffa.engines._postgres_session import sql as sql_of
+from staffa.engines._sql.engine import CANCELLABLE, DELETABLE
+from staffa.engines._sql.statements import Filtered, Statement
 from staffa.engines._sqlite_session import statements
 
 NOW = "2030-01-01T00:00:00.000000Z"
@@ -35,6 +37,11 @@ FILL_SQLITE = """
     with recursive n (i) as (select 1 union all select i + 1 from n where i < 5000)
     insert into oban_jobs (worker) select 'w' from n;
 """
+ASKED = ("delete_jobs", "list_jobs", "lock_jobs", "tally_jobs")
+UNFINISHED = {
+    "lock_jobs": tuple(sorted(CANCELLABLE)),
+    "delete_jobs": tuple(sorted(DELETABLE)),
+}
 ALL_DONE = "update oban_jobs set state = 'completed', completed_at = scheduled_at where state = 'available'"
 
 
@@ -62,7 +69,6 @@ def _json(value: object) -> str:
 def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
     """Give each statement what the engine gives it."""
     ages = {"completed": 86_400.0, "cancelled": 86_400.0, "discarded": None}
-    anything: dict[str, object] = {"states": [], "queues": [], "workers": []}
     fences = [(each << 20) + 1 for each in ids]
     return {
         "exchange_jobs": {
@@ -84,11 +90,19 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
         "hand_back_jobs": {"producer": "p", "fences": fences},
         "held_jobs": {"ids": ids},
         "prune_jobs": {"limit": 10_000, **ages},
-        "delete_jobs": {"ids": ids},
-        "lock_jobs": {"ids": ids},
+        "delete_jobs": {"ids": ids, "limit": None},
+        "lock_jobs": {"ids": ids, "limit": None},
+        "tally_jobs": {"ids": ids},
         "forget_producers": {},
-        "list_jobs": {"ids": ids[:1], **anything, "before": None, "limit": 50},
+        "list_jobs": {"ids": ids[:1], "limit": 50},
     }
+
+
+def _statement(name: str) -> Statement:
+    """Find the statement that the engine would use: by id, where one can ask in many ways."""
+    if name in ASKED:
+        return Filtered(name, ("ids", *(["states"] if name in UNFINISHED else [])), UNFINISHED.get(name, ()))
+    return name
 
 
 # PostgreSQL
@@ -110,7 +124,7 @@ def _postgres_plans(connection: psycopg.Connection, batch: int) -> dict[str, str
         name: "\n".join(
             row[0]
             for row in connection.execute(
-                b"explain (costs off) " + sql_of(name, "public"), {"now": None, **params}
+                b"explain (costs off) " + sql_of(_statement(name), "public"), {"now": None, **params}
             )
         )
         for name, params in _calls([each for (each,) in found]).items()
@@ -162,7 +176,7 @@ def _sqlite_plans(connection: sqlite3.Connection) -> dict[str, str]:
     return {
         name: "\n".join(
             row[3]
-            for sql in statements(name)
+            for sql in statements(_statement(name))
             for row in connection.execute(
                 f"explain query plan {sql}",
                 {key: _json(value) if isinstance(value, list) else value for key, value in params.items()}

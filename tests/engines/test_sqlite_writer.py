@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from contract import Trial, ids, job
-from staffa.engine import JobFilter
+from staffa._filter import JobFilter
 from staffa.engines.sqlite import SqliteDatabase
 from staffa.errors import DatabaseBusy, UnstorableData
 

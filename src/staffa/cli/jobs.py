@@ -61,12 +61,12 @@ def show_list(
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first. JSON: a list of jobs, each as `jobs show` shows it."""
-    states = [_state(each) for each in state or ()]
+    states = [_state(each) for each in state] if state else None
     with settings.instance(looks=True) as staffa:
         found = staffa.jobs(
             states=states,
-            queues=queue or (),
-            workers=worker or (),
+            queues=queue,
+            workers=worker,
             before=before,
             limit=limit,
         )

@@ -18,7 +18,7 @@ import typer
 from staffa._printable import printable
 from staffa.config import Config, load, unknown
 from staffa.engines.sqlite import path_of
-from staffa.errors import ConfigError, DatabaseError, JobError, StaffaError, WorkerError
+from staffa.errors import ConfigError, DatabaseError, InvalidFilter, JobError, StaffaError, WorkerError
 from staffa.instance import Staffa, import_modules
 
 DONE_WRONGLY, ASKED_WRONGLY = 1, 2
@@ -217,5 +217,5 @@ def _refusing() -> Iterator[None]:
     except StaffaError as error:
         line = " ".join(printable(str(error)).split())
         typer.echo(f"staffa: {line}", err=True)
-        wrongly = isinstance(error, ConfigError | JobError | WorkerError)
+        wrongly = isinstance(error, ConfigError | InvalidFilter | JobError | WorkerError)
         raise typer.Exit(ASKED_WRONGLY if wrongly else DONE_WRONGLY) from None

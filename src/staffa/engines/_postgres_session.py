@@ -25,7 +25,7 @@ from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, objects
-from staffa.engines._sql.statements import in_schema, statement
+from staffa.engines._sql.statements import Statement, in_schema, statement
 from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
 
@@ -43,7 +43,7 @@ class AsyncSession:
     ) -> None:
         self._connection, self._schema, self._foreign = connection, schema, foreign
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         with translating():
             async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
                 if self._foreign:
@@ -75,7 +75,7 @@ class PlainSession:
     def __init__(self, connection: psycopg.Connection[Any], schema: str, *, foreign: bool = False) -> None:
         self._connection, self._schema, self._foreign = connection, schema, foreign
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         with translating(), psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             if self._foreign:
                 adapt(cursor.adapters)
@@ -104,7 +104,7 @@ class PlainSession:
 
 
 @cache
-def sql(name: str, schema: str) -> bytes:
+def sql(name: Statement, schema: str) -> bytes:
     """Read a statement, `:name` written as psycopg reads it; the schema's own name holds no parameters."""
     text = PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name))
     return in_schema(text, schema.replace("%", "%%")).encode()

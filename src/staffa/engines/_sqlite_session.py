@@ -16,7 +16,7 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob, Job, State
 from staffa._lifecycle import instant
 from staffa.engines._sql.rows import Row, lists, objects
-from staffa.engines._sql.statements import quoted_name, split, statement
+from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import INSERT, Payload
 
@@ -55,7 +55,7 @@ class SqliteSession:
             await self.run("write_notices", channel=channel, payloads=texts)
             self.left_notices = True
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         values = {key: _encoded(value) for key, value in params.items()}
         values["now"] = instant(params.get("now") or utc_now())
         try:
@@ -95,7 +95,7 @@ class SqliteSession:
 
 
 @cache
-def statements(name: str) -> tuple[str, ...]:
+def statements(name: Statement) -> tuple[str, ...]:
     """Read the statements of a file; SQLite runs them one by one."""
     return split(statement("sqlite", name))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from staffa._bridge import at_once
+from staffa.engines._containment import teach
 from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, translated
 from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
 from staffa.notifier import INSERT, Payload
@@ -296,6 +297,7 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
             path, isolation_level=None, timeout=LONGEST_LOCK_SECONDS, check_same_thread=False
         )
         db.execute("pragma synchronous = normal")
+        teach(db)
         if path != ":memory:":
             db.execute("pragma journal_mode = wal")
         for name, value in pragmas.items():

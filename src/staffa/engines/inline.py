@@ -12,6 +12,7 @@ from typing import Any
 from staffa._bridge import at_once
 from staffa._clock import running_from, utc_now
 from staffa._executor import execute
+from staffa._filter import JobFilter
 from staffa._finding import Finding, notice
 from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Progress, State, replace
@@ -21,9 +22,9 @@ from staffa.engine import (
     Backlog,
     Beat,
     Cancelled,
+    Change,
     Engine,
     Exchanged,
-    JobFilter,
     ProducerInfo,
     Reconciled,
     Reindexed,
@@ -157,13 +158,16 @@ class InlineEngine:
     ) -> dict[State, int]:
         return {}
 
-    async def cancel(self, ids: Sequence[int], *, now: datetime | None = None) -> list[Cancelled]:
+    async def cancel(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
         return []
 
-    async def retry(self, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
         return []
 
-    async def delete(self, ids: Sequence[int]) -> list[int]:
+    async def delete(self, wanted: JobFilter) -> list[int]:
+        return []
+
+    async def update(self, wanted: JobFilter, change: Change, *, now: datetime | None = None) -> list[AnyJob]:
         return []
 
     async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
@@ -178,6 +182,9 @@ class InlineEngine:
 
     async def jobs(self, wanted: JobFilter) -> list[AnyJob]:
         return []
+
+    async def count(self, wanted: JobFilter) -> int:
+        return 0
 
     async def counts(self) -> dict[str, dict[State, int]]:
         return {}

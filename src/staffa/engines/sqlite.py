@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from staffa._finding import Finding
 from staffa.engine import Engine, Reindexed, TablesStatus
 from staffa.engines import _sqlite_tables as tables
+from staffa.engines._containment import teach
 from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
 from staffa.engines._sql.migrations import checked, script
 from staffa.engines._sqlite_examination import examine
@@ -75,6 +76,7 @@ class SqliteDatabase:
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
             )
+        teach(connection)
         if connection.in_transaction:
             self.make_tables_inside(_own_rows(connection))
         else:

@@ -26,7 +26,7 @@ from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
 from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
 from staffa.engines._sql.rows import Row
-from staffa.engines._sql.statements import statement
+from staffa.engines._sql.statements import Statement, statement
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
 from staffa.errors import (
     DatabaseBusy,
@@ -123,7 +123,7 @@ class PlainSession(InsertOnly):
     def __init__(self, connection: Connection, database: Database) -> None:
         self._connection, self._database = connection, database
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         return _rows(self._connection, self._database, name, params)
 
 
@@ -133,7 +133,7 @@ class AwaitedSession(InsertOnly):
     def __init__(self, given: Awaited, database: Database) -> None:
         self._given, self._database = given, database
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         def run_inside(inner: Plain) -> list[Row]:
             return _rows(_joinable(inner, self._database), self._database, name, params)
 
@@ -182,7 +182,7 @@ def _make_tables(connection: Connection, database: Database) -> None:
         database.make_tables()
 
 
-def _rows(connection: Connection, database: Database, name: str, params: dict[str, Any]) -> list[Row]:
+def _rows(connection: Connection, database: Database, name: Statement, params: dict[str, Any]) -> list[Row]:
     if database.dialect == "sqlite":
         params = {**params, "now": instant(params.get("now") or utc_now())}
     with _translating():
@@ -190,7 +190,7 @@ def _rows(connection: Connection, database: Database, name: str, params: dict[st
         return [tuple(row) for row in found]
 
 
-def _sql(database: Database, name: str) -> str:
+def _sql(database: Database, name: Statement) -> str:
     return statement(FOLDERS[database.dialect], name, database.schema)
 
 

@@ -11,14 +11,15 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY
+from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import FINAL, AnyJob, Progress, State, replace
 from staffa.engine import (
     Ack,
     Backlog,
     Beat,
     Cancelled,
+    Change,
     Exchanged,
-    JobFilter,
     ProducerInfo,
     Reconciled,
     Reindexed,
@@ -27,13 +28,17 @@ from staffa.engine import (
 from staffa.engines._sql.rows import (
     EARLIEST,
     Row,
+    conditions,
     fence,
+    filtered,
     new_row,
     read_moment,
     settled_row,
     stored_job,
+    updated_row,
     written,
 )
+from staffa.engines._sql.statements import Statement
 from staffa.errors import UnstorableData, UnsupportedConnection
 from staffa.notifier import Payload
 
@@ -45,11 +50,15 @@ T = TypeVar("T")
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
 NOWHERE: Row = (None, None, None)
 
+CANCELLABLE = frozenset(State) - FINAL
+RETRYABLE = frozenset(State) - {State.AVAILABLE, State.EXECUTING}
+DELETABLE = frozenset(State) - {State.EXECUTING}
+
 
 class Session(Protocol):
     """One caller's turn at a database: it runs statements, together if asked."""
 
-    async def run(self, name: str, **params: Any) -> list[Row]:
+    async def run(self, name: Statement, **params: Any) -> list[Row]:
         """Run a statement by its file's name."""
 
     def together(self) -> AbstractAsyncContextManager[Any]:
@@ -257,49 +266,58 @@ class SqlEngine:
     # What people do
 
     @word
-    async def cancel(
-        self, db: Session, ids: Sequence[int], *, now: datetime | None = None
-    ) -> list[Cancelled]:
+    async def cancel(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
         async with db.together():
             moment = now or await _clock(db)
             acks = [
                 Ack(job, replace(job, state=State.CANCELLED, cancelled_at=moment))
-                for job in await self._locked(db, ids)
-                if job.state not in FINAL
+                for job in await self._locked(db, wanted.only(CANCELLABLE))
             ]
             await self._settle(db, acks)
             return [Cancelled(ack.after, ack.held.state) for ack in acks]
 
     @word
-    async def retry(self, db: Session, ids: Sequence[int], *, now: datetime | None = None) -> list[AnyJob]:
+    async def retry(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
         async with db.together():
             moment = now or await _clock(db)
             acks = [
                 Ack(job, _lifecycle.retried(job, moment))
-                for job in await self._locked(db, ids)
-                if job.state not in (State.AVAILABLE, State.EXECUTING)
+                for job in await self._locked(db, wanted.only(RETRYABLE))
             ]
             await self._settle(db, acks)
             return [ack.after for ack in acks]
 
     @word
-    async def delete(self, db: Session, ids: Sequence[int]) -> list[int]:
-        return [row[0] for row in await db.run("delete_jobs", ids=list(ids))]
+    async def delete(self, db: Session, wanted: JobFilter) -> list[int]:
+        wanted = wanted.only(DELETABLE)
+        return sorted(row[0] for row in await self._asked(db, "delete_jobs", wanted, limit=wanted.limit))
+
+    @word
+    async def update(
+        self, db: Session, wanted: JobFilter, change: Change, *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        async with db.together():
+            moment = now or await _clock(db)
+            jobs = await self._locked(db, wanted)
+            changed = [_lifecycle.updated(job, change(job), moment) for job in jobs]
+            rows = [updated_row(*each) for each in zip(jobs, changed, strict=True)]
+            if rows:
+                await db.run("update_jobs", changed=written(rows), ids=[job.id for job in jobs])
+            return changed
 
     # What people see
 
     @look
     async def jobs(self, db: Session, wanted: JobFilter) -> list[AnyJob]:
-        rows = await db.run(
-            "list_jobs",
-            ids=list(wanted.ids),
-            states=[str(state) for state in wanted.states],
-            queues=list(wanted.queues),
-            workers=list(wanted.workers),
-            before=wanted.before,
-            limit=wanted.limit,
-        )
-        return [db.job(row) for row in rows]
+        most = LISTED if wanted.ids is None else LARGEST_ID
+        limit = most if wanted.limit is None else wanted.limit
+        return [db.job(row) for row in await self._asked(db, "list_jobs", wanted, limit=limit)]
+
+    @look
+    async def count(self, db: Session, wanted: JobFilter) -> int:
+        rows = await self._asked(db, "tally_jobs", wanted)
+        counted: int = rows[0][0] if rows else 0
+        return counted if wanted.limit is None else min(counted, wanted.limit)
 
     @look
     async def counts(self, db: Session) -> dict[str, dict[State, int]]:
@@ -383,8 +401,15 @@ class SqlEngine:
         """Look where jobs are now: state, take and producer by id."""
         return {row[0]: row[1:] for row in await db.run("held_jobs", ids=list(ids))}
 
-    async def _locked(self, db: Session, ids: Sequence[int]) -> list[AnyJob]:
-        return [db.job(row) for row in await db.run("lock_jobs", ids=list(ids))]
+    async def _locked(self, db: Session, wanted: JobFilter) -> list[AnyJob]:
+        """Lock jobs in order of id, so that two who do so never wait for each other; give them as they are now."""
+        return [db.job(row) for row in await self._asked(db, "lock_jobs", wanted, limit=wanted.limit)]
+
+    async def _asked(self, db: Session, name: str, wanted: JobFilter, **params: Any) -> list[Row]:
+        """Run a statement about wanted jobs; where none can be meant, there is nothing to ask."""
+        if wanted.matches_none:
+            return []
+        return await db.run(filtered(name, wanted), **conditions(wanted), **params)
 
 
 def _is_plain(ack: Ack) -> bool:

@@ -7,13 +7,26 @@ from typing import Any
 
 import msgspec
 
+from staffa._filter import JobFilter
 from staffa._job import AnyJob, State, replace
 from staffa._lifecycle import instant
 from staffa.engine import Ack
+from staffa.engines._sql.statements import Filtered
 
 Row = tuple[Any, ...]
 
 TAKE_BITS = 20
+UPDATED = (
+    "state",
+    "queue",
+    "worker",
+    "args",
+    "meta",
+    "tags",
+    "priority",
+    "max_attempts",
+    "scheduled_at",
+)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -47,6 +60,37 @@ def new_row(position: int, job: AnyJob) -> dict[str, Any]:
     }
 
 
+def filtered(name: str, wanted: JobFilter) -> Filtered:
+    """Find the statement that asks for what is wanted, and for nothing else."""
+    asked = wanted.given()
+    fields = tuple(field for field in asked if field != "limit")
+    return Filtered(name, fields, tuple(map(str, asked.get("states", ()))))
+
+
+def conditions(wanted: JobFilter) -> dict[str, Any]:
+    """Write what is wanted as the statements' parameters."""
+    asked = {name: each for name, each in wanted.given().items() if name not in ("states", "limit")}
+    return {name: _parameter(each) for name, each in asked.items()}
+
+
+def _parameter(value: Any) -> Any:
+    match value:
+        case tuple():
+            return list(value)
+        case dict():
+            return written(value)
+        case _:
+            return value
+
+
+def updated_row(job: AnyJob, changed: AnyJob) -> dict[str, Any]:
+    """Write what changed; the rest of the row stays as it is."""
+    row = {name: getattr(changed, name) for name in UPDATED if getattr(changed, name) != getattr(job, name)}
+    if isinstance(row.get("scheduled_at"), datetime):
+        row["scheduled_at"] = instant(row["scheduled_at"])
+    return {"id": job.id, **row}
+
+
 def settled_row(ack: Ack) -> dict[str, Any]:
     held, after = ack
     meta = {key: value for key, value in after.meta.items() if held.meta.get(key) != value}
@@ -57,11 +101,11 @@ def settled_row(ack: Ack) -> dict[str, Any]:
         "producer": held.attempted_by[1] if len(held.attempted_by) > 1 else None,
         "state": after.state,
         "attempt": after.attempt,
-        "max_attempts": after.max_attempts,
-        "errors": [_clean_error(entry) for entry in after.errors],
+        "max_attempts": None if after.max_attempts == held.max_attempts else after.max_attempts,
+        "errors": None if after.errors is held.errors else [_clean_error(entry) for entry in after.errors],
         "meta": meta,
         "replaced": dict.fromkeys(meta),
-        "scheduled_at": _instant(after.scheduled_at),
+        "scheduled_at": None if after.scheduled_at == held.scheduled_at else _instant(after.scheduled_at),
         "completed_at": _instant(after.completed_at),
         "discarded_at": _instant(after.discarded_at),
         "cancelled_at": _instant(after.cancelled_at),

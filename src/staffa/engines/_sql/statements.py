@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 ROOT = files("staffa.engines._sql")
 OUR_NAMES = re.compile(
@@ -12,14 +13,44 @@ OUR_NAMES = re.compile(
     r"|staffa_(?:schema|producers|keys|queues|cron_ticks|notices))\b"
 )
 COMMENT_LINE = re.compile(r"^\s*--.*\n?", re.MULTILINE)
+CONDITION = re.compile(r"^  and (.*:([a-z_]+)\b.*)$", re.MULTILINE)
+ANYTHING = "where true"
+
+
+class Filtered(NamedTuple):
+    """A statement about the jobs that are wanted, by those fields of a filter that ask for something."""
+
+    name: str
+    fields: tuple[str, ...]
+    states: tuple[str, ...]
+
+
+Statement = str | Filtered
 
 
 @cache
-def statement(dialect: str, name: str, schema: str | None = None) -> str:
+def statement(dialect: str, wanted: Statement, schema: str | None = None) -> str:
     """Read a statement, without its comments, its tables put into a schema where one is given."""
-    own = ROOT / dialect / f"{name}.sql"
-    text = (own if own.is_file() else ROOT / "common" / f"{name}.sql").read_text()
+    if isinstance(wanted, Filtered):
+        return _filtered(dialect, wanted, schema)
+    own = ROOT / dialect / f"{wanted}.sql"
+    text = (own if own.is_file() else ROOT / "common" / f"{wanted}.sql").read_text()
     return in_schema(COMMENT_LINE.sub("", text), schema)
+
+
+def _filtered(dialect: str, wanted: Filtered, schema: str | None) -> str:
+    """Put the conditions of a filter where a statement takes anything."""
+    conditions = conditions_of(dialect)
+    asked = [conditions[field] for field in wanted.fields]
+    states = ", ".join(f"'{state}'" for state in wanted.states)
+    what = " and ".join(asked or ["true"]).replace(":states", states)
+    return statement(dialect, wanted.name, schema).replace(ANYTHING, f"where {what}", 1)
+
+
+@cache
+def conditions_of(dialect: str) -> dict[str, str]:
+    """Read what each field of a filter asks for."""
+    return {field: condition for condition, field in CONDITION.findall(statement(dialect, "wanted_jobs"))}
 
 
 def split(script: str) -> tuple[str, ...]:

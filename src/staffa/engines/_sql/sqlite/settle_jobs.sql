@@ -1,11 +1,12 @@
--- Own version: values come out of JSON one by one, and nobody else can hold a row.
+-- Own version: values come out of JSON one by one, and nobody else can hold a row. Errors and limits that are
+-- null stay as they are.
 -- Keys of meta are replaced whole, as PostgreSQL does it: json_patch alone would merge what is inside of them
 -- and drop nulls, so it only takes the replaced keys out, and the new ones are put in as text.
 update oban_jobs set
   state = given.state,
   attempt = given.attempt,
-  max_attempts = given.max_attempts,
-  errors = given.errors,
+  max_attempts = coalesce(given.max_attempts, oban_jobs.max_attempts),
+  errors = coalesce(given.errors, oban_jobs.errors),
   meta = case given.meta when '{}' then oban_jobs.meta else (
     select case rest when '{}' then given.meta else substr(rest, 1, length(rest) - 1) || ',' || substr(given.meta, 2) end
     from (

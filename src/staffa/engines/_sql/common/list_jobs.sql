@@ -1,0 +1,8 @@
+-- What is wanted comes from wanted_jobs.
+select
+  id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
+  inserted_at, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key
+from oban_jobs
+where true
+order by id desc
+limit :limit
