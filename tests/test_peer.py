@@ -82,7 +82,7 @@ async def test_a_change_of_leadership_is_told_once(node: Callable[..., Node]):
     for _ in range(3):
         await one.peer.elect()
         await other.peer.elect()
-    assert (one.changes, one.events) == ([True], [LeaderChanged(True)])
+    assert (one.changes, one.events) == ([True], [LeaderChanged(True, LEASE, "one")])
     assert (other.changes, other.events) == ([], [])
 
 

@@ -41,13 +41,13 @@ async def execute(
     `clock` tells the database's time. With `raising`, an exception of the worker goes on to the caller.
     """
     began = time.monotonic()
-    if telemetry.heard:
+    if telemetry.hears(JobStarted):
         telemetry.emit(JobStarted(job))
 
     attempt = _Attempt(replace(job, running=running), running, hands, clock)
     after = await attempt.outcome()
 
-    if after is not None and telemetry.heard:
+    if after is not None and telemetry.hears(JobStopped):
         took = timedelta(seconds=time.monotonic() - began)
         telemetry.emit(JobStopped(after, took, _waited(job), attempt.error))
     if raising and attempt.error is not None:

@@ -15,7 +15,7 @@ from functools import partial
 
 from staffa._bridge import at_once
 from staffa.engine import Database, Engine
-from staffa.telemetry import LoopStuck, Telemetry
+from staffa.telemetry import EngineCalled, LoopStuck, Telemetry
 
 logger = logging.getLogger("staffa")
 
@@ -43,7 +43,7 @@ class Heart:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answered = 0.0
         self._away = False
-        self._reported = False
+        self._reported = self._telling = False
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -77,12 +77,26 @@ class Heart:
         while not self._stopped.is_set():
             producers = list(self._producers())
             if producers:
-                living = set(at_once(engine.beat(producers)))
+                living = set(self._beat(engine, producers))
                 self._reached()
                 for lost in set(producers) - living:
                     self._call(partial(self._expired, lost))
             self._listen()
             self._stopped.wait(self._interval)
+
+    def _beat(self, engine: Engine, producers: list[str]) -> list[str]:
+        """Beat once; whoever listens hears of it on the event loop, where it holds up no heart."""
+        began = time.monotonic()
+        living = at_once(engine.beat(producers))
+        if not self._telling and self._telemetry.hears(EngineCalled):
+            self._telling = True  # one at a time: on a slow loop they would gather
+            took = timedelta(seconds=time.monotonic() - began)
+            self._call(partial(self._tell, EngineCalled("beat", took, len(producers), len(living), None)))
+        return living
+
+    def _tell(self, event: EngineCalled) -> None:
+        self._telemetry.emit(event)
+        self._telling = False
 
     def _reached(self) -> None:
         if self._away:
@@ -105,7 +119,9 @@ class Heart:
     def _report(self, silent: float) -> None:
         stacks = _stacks()
         logger.error("the event loop has not answered for %.0f s; all threads:\n%s", silent, stacks)
-        self._telemetry.emit(LoopStuck(timedelta(seconds=silent), stacks))
+        told = LoopStuck(timedelta(seconds=silent), stacks)
+        # From a thread of its own: the loop does not answer, and a listener must not hold up a heartbeat.
+        threading.Thread(target=self._telemetry.emit, args=[told], name="staffa stuck", daemon=True).start()
 
     def _call(self, function: Callable[[], None]) -> None:
         if self._loop is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from staffa.engine import Engine
-from staffa.telemetry import LeaderChanged, Telemetry
+from staffa.telemetry import ElectionFailed, LeaderChanged, Telemetry
 
 logger = logging.getLogger("staffa")
 
@@ -52,6 +52,7 @@ class Peer:
             elected = await self._engine.lead(self._lease, self._node, self._period)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
             logger.warning("could not ask for the lease %s: %s", self._lease, error)
+            self._telemetry.emit(ElectionFailed(self._lease, self._node, error))
         else:
             self._until = asked + self._period.total_seconds() if elected else 0.0
         self._tell()
@@ -69,4 +70,4 @@ class Peer:
         if self._led != self.leads:
             self._led = self.leads
             self._changed(self._led)
-            self._telemetry.emit(LeaderChanged(self._led))
+            self._telemetry.emit(LeaderChanged(self._led, self._lease, self._node))

@@ -13,6 +13,7 @@ from staffa._filter import JobFilter
 from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
 from staffa.notifier import Notifier, Payload
+from staffa.telemetry import Telemetry
 
 
 class Ack(NamedTuple):
@@ -146,8 +147,8 @@ class Engine(Reader, Protocol):
     async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None:
         """Store how far attempts are, in `meta.progress`, where they still hold their jobs."""
 
-    async def stage(self, limit: int, *, now: datetime | None = None) -> list[str]:
-        """Make due scheduled and retryable jobs available; name their queues."""
+    async def stage(self, limit: int, *, now: datetime | None = None) -> dict[str, int]:
+        """Make due scheduled and retryable jobs available; count them by queue."""
 
     async def register(self, producers: Sequence[ProducerInfo]) -> None:
         """Make producers known, before they take their first job."""
@@ -255,6 +256,10 @@ class Database(Protocol):
         """The tables, which can be moved between versions."""
 
     @property
+    def telemetry(self) -> Telemetry:
+        """Who is told of the words that are called."""
+
+    @property
     def engine(self) -> Engine:
         """The words, awaited, on any event loop."""
 
@@ -263,7 +268,10 @@ class Database(Protocol):
         """The same words for callers without a loop: their coroutines end at the first step."""
 
     def alone(self) -> AbstractContextManager[Engine]:
-        """Return the plain words on a line that nobody else waits for, for the heartbeat's thread."""
+        """Return the plain words on a line that nobody else waits for, for the heartbeat's thread.
+
+        They are told to nobody: a listener that takes its time must not hold up a heartbeat.
+        """
 
     def joined(self, connection: Any) -> Engine:
         """Return the words in the caller's own transaction; plain or awaited as the connection is.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -36,7 +37,7 @@ from staffa.plugin import Plugin
 from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
-from staffa.telemetry import Telemetry
+from staffa.telemetry import InstanceStarted, InstanceStopped, Telemetry
 from staffa.worker import registered
 
 T = TypeVar("T")
@@ -83,16 +84,18 @@ class Staffa(JobCalls):
         self.url, self.schema = url, schema
         self.name, self.node, self.default = name, node or socket.gethostname(), default
         self.queues = queues_of({"default": 10} if queues is None else queues)
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(self.name, self.node)
         self.modules = tuple(modules)
         self.runs_queues = run_queues and testing is None
         self._plugins = _with_standard(plugins)
         self._grace, self._poll = grace, poll
         self._heartbeat, self._stuck_after = heartbeat, stuck_after
-        self._database = InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema)
+        self._database = (
+            InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema, self.telemetry)
+        )
         self._producers: dict[str, Producer] = {}
         self._parts: Parts | None = None
-        self._started = False
+        self._started = self._announced = False
         offer(self)
 
     @classmethod
@@ -210,6 +213,8 @@ class Staffa(JobCalls):
             if self.runs_queues:
                 self._parts = self._assembled()
                 self._parts.start()
+            self._announced = True
+            self.telemetry.emit(InstanceStarted({name: each.limit for name, each in self._producers.items()}))
         except BaseException:
             await self.stop()
             raise
@@ -217,12 +222,15 @@ class Staffa(JobCalls):
     async def stop(self) -> None:
         """Take no more jobs, wait the grace period for those that run, put back what was cut off."""
         parts, self._parts = self._parts, None
+        began, announced, self._announced = time.monotonic(), self._announced, False
         try:
             if parts is not None:
                 await parts.stop()
         finally:
             await self._database.close()
             self._started = False
+            if announced:
+                self.telemetry.emit(InstanceStopped(timedelta(seconds=time.monotonic() - began)))
 
     async def hand_back(self) -> None:
         """Put back the jobs that did not stop; only for a process that exits at once afterwards."""
@@ -337,7 +345,7 @@ def import_modules(modules: Sequence[str]) -> None:
             raise ConfigError(f"modules: {module!r} cannot be imported: {error}") from error
 
 
-def _database(url: str, schema: str) -> Database:
+def _database(url: str, schema: str, telemetry: Telemetry) -> Database:
     """Find the engine of a URL; its module is imported only now, so that drivers stay extras."""
     scheme = url.partition("://")[0].partition("+")[0]
     if scheme not in ENGINES:
@@ -351,9 +359,8 @@ def _database(url: str, schema: str) -> Database:
         if not extra or (error.name or "").partition(".")[0] == "staffa":
             raise
         raise ConfigError(f"{scheme} needs {error.name}: run pip install 'staffa[{extra}]'") from error
-    database: Database = (
-        getattr(engine, name)(url) if scheme == "sqlite" else getattr(engine, name)(url, schema=schema)
-    )
+    options = {} if scheme == "sqlite" else {"schema": schema}
+    database: Database = getattr(engine, name)(url, telemetry=telemetry, **options)
     return database
 
 

@@ -31,7 +31,7 @@ from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
-from staffa.telemetry import Event, JobStopped
+from staffa.telemetry import JobStopped
 from staffa.worker import JobFunction, Worker, find, is_async, registered
 
 AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
@@ -348,11 +348,11 @@ def _due_by(with_scheduled: bool | datetime) -> datetime | None:
 def _listening(staffa: Staffa, job: AnyJob, errors: list[BaseException | None]) -> Iterator[None]:
     """Gather what a job's attempt raised."""
 
-    def heard(event: Event) -> None:
-        if isinstance(event, JobStopped) and event.job.id == job.id:
+    def heard(event: JobStopped) -> None:
+        if event.job.id == job.id:
             errors.append(event.error)
 
-    detach = staffa.telemetry.attach(heard)
+    detach = staffa.telemetry.attach(heard, JobStopped)
     try:
         yield
     finally:

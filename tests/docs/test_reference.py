@@ -112,10 +112,18 @@ def test_every_option_of_a_job_is_documented():
     assert documented == set(JobOptions.__annotations__)
 
 
-def test_every_event_is_documented():
-    text = (DOCS / "running.md").read_text("utf-8")
+def test_every_event_is_documented_with_what_it_says_and_its_fields():
+    kinds = [kind for kind in vars(telemetry).values() if isinstance(kind, type)]
+    events = [kind for kind in kinds if issubclass(kind, telemetry.Event) and kind is not telemetry.Event]
 
-    assert [kind.__name__ for kind in telemetry.Event.__args__ if f"`{kind.__name__}`" not in text] == []
+    assert rows("telemetry.md", "Events") == [
+        [f"`{kind.__name__}`", kind.__doc__, ", ".join(map(shown, fields(kind)))] for kind in events
+    ]
+
+
+def shown(field):
+    """A field and its type, as a reader of a table may see them."""
+    return f"`{field.name}: {field.type.replace('AnyJob', 'Job').replace(' | ', ' or ')}`"
 
 
 def test_the_changelog_speaks_of_this_version():

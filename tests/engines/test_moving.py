@@ -93,7 +93,7 @@ async def test_progress_of_an_attempt_that_lost_its_job_is_not_stored(trial: Tri
 # Staging
 
 
-async def test_only_what_is_due_is_staged_and_its_queues_are_named(trial: Trial):
+async def test_only_what_is_due_is_staged_and_is_counted_by_queue(trial: Trial):
     due, to_come, late, failed, _ = await trial.insert(
         job(queue="a", scheduled_at=NOW + SECOND),
         job(queue="b", scheduled_at=NOW + SECOND + timedelta(microseconds=1)),
@@ -102,9 +102,9 @@ async def test_only_what_is_due_is_staged_and_its_queues_are_named(trial: Trial)
         job(queue="d", state=State.SUSPENDED),
     )
     await trial.change(failed, state="retryable")
-    assert await trial.engine.stage(10, now=NOW) == []
-    assert await trial.engine.stage(10, now=NOW + SECOND) == ["a", "c"]
-    assert await trial.engine.stage(10, now=NOW + SECOND) == []
+    assert await trial.engine.stage(10, now=NOW) == {}
+    assert await trial.engine.stage(10, now=NOW + SECOND) == {"a": 2, "c": 1}
+    assert await trial.engine.stage(10, now=NOW + SECOND) == {}
     assert await trial.states() == ["available", "scheduled", "available", "available", "suspended"]
     assert (await trial.get(due)).scheduled_at == NOW + SECOND
     assert late.id
@@ -120,7 +120,7 @@ async def test_the_longest_due_are_staged_first_and_never_more_than_the_limit(tr
 async def test_without_a_given_time_staging_goes_by_the_clock_of_the_database(trial: Trial):
     past, future = await trial.engine.insert([job(schedule_in=HOUR), job(schedule_in=HOUR)])
     await trial.change(past, scheduled_at=past.inserted_at.isoformat())
-    assert await trial.engine.stage(10) == ["default"]
+    assert await trial.engine.stage(10) == {"default": 1}
     assert (await trial.get(future)).state is State.SCHEDULED
 
 

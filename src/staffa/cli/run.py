@@ -66,7 +66,7 @@ def run(
         staffa.queues = chosen(staffa.queues, queue)
     _tell_what_runs(staffa)
     if logger.isEnabledFor(logging.DEBUG):
-        staffa.telemetry.attach(_log_the_others)
+        staffa.telemetry.attach(_log_the_others, JobStopped)
 
     # what jobs enqueue goes to the instance that runs them, whatever else their modules make
     mine = staffa.as_default() if config.app is None else nullcontext()
@@ -217,10 +217,10 @@ def _log_to_stderr(level: str) -> None:
         logging.getLogger("psycopg.pool").setLevel(logging.DEBUG)
 
 
-def _log_the_others(event: object) -> None:
+def _log_the_others(event: JobStopped) -> None:
     """Log attempts that did not fail; those that did are logged where they run."""
-    if isinstance(event, JobStopped) and event.job.state not in FAILED:
-        job = event.job
+    job = event.job
+    if job.state not in FAILED:
         logger.debug(
             "job %s (%s) is %s after %.3f s", job.id, job.worker, job.state, event.took.total_seconds()
         )

@@ -32,7 +32,7 @@ from staffa.engine import (
 )
 from staffa.notifier import Notifier, Payload
 from staffa.notifiers.local import LocalNotifier
-from staffa.telemetry import Telemetry
+from staffa.telemetry import Telemetry, told
 from staffa.worker import find, is_async
 
 
@@ -42,7 +42,8 @@ class InlineDatabase:
     dialect, schema, channel = "", None, None
 
     def __init__(self, telemetry: Telemetry) -> None:
-        self._notifier, self.tables = LocalNotifier(), NoTables()
+        self.telemetry = telemetry
+        self._notifier, self.tables = LocalNotifier(telemetry), NoTables()
         self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")
         self.engine = InlineEngine(InThreads(self._threads), telemetry)
         self.plain = PlainInlineEngine(InThisThread(), telemetry)
@@ -102,7 +103,10 @@ class InlineEngine:
         self._hands, self._telemetry = hands, telemetry
 
     async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
-        return [await self.run(job, now or utc_now()) for job in jobs]
+        return await told(self._telemetry, "insert", [jobs], self._run_all(jobs, now or utc_now()))
+
+    async def _run_all(self, jobs: Sequence[AnyJob], now: datetime) -> list[AnyJob]:
+        return [await self.run(job, now) for job in jobs]
 
     async def run(self, job: AnyJob, now: datetime) -> AnyJob:
         taken = replace(
@@ -137,8 +141,8 @@ class InlineEngine:
 
     async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None: ...
 
-    async def stage(self, limit: int, *, now: datetime | None = None) -> list[str]:
-        return []
+    async def stage(self, limit: int, *, now: datetime | None = None) -> dict[str, int]:
+        return {}
 
     async def register(self, producers: Sequence[ProducerInfo]) -> None: ...
 
@@ -202,8 +206,8 @@ class InlineEngine:
 class PlainInlineEngine(InlineEngine):
     """Blocking callers: plain workers run in the caller's thread, async ones on a loop of their own."""
 
-    async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
-        return [self._run_here(job, now or utc_now()) for job in jobs]
+    async def _run_all(self, jobs: Sequence[AnyJob], now: datetime) -> list[AnyJob]:
+        return [self._run_here(job, now) for job in jobs]
 
     def _run_here(self, job: AnyJob, now: datetime) -> AnyJob:
         if is_async(find(job.worker)):

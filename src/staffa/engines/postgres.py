@@ -29,6 +29,7 @@ from staffa.engines._sql.migrations import migrations
 from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
+from staffa.telemetry import Telemetry
 
 logger = logging.getLogger("staffa")
 
@@ -52,20 +53,28 @@ class PostgresDatabase:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, *, schema: str = "public", pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "public",
+        pool_size: int = 10,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         if "\0" in schema or not 0 < len(schema.encode(errors="replace")) <= LONGEST_SCHEMA:
             raise ConfigError(f"schema: a name of 1 to {LONGEST_SCHEMA} bytes, not {schema!r}")
         self._url, self.schema = conninfo_of(url), schema
         self.channel = f"{schema}.oban_insert"
         self.tables = PostgresTables(self._url, schema, CONNECTION_OPTIONS)
         self._pool_size = pool_size
+        self.telemetry = telemetry or Telemetry()
         self._lock = threading.Lock()
         self._blocking_pool: psycopg_pool.ConnectionPool | None = None
         self._pid: int | None = None
         self._pool: psycopg_pool.AsyncConnectionPool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.engine = SqlEngine(Awaited(self), channel=self.channel)
-        self.plain = SqlEngine(Blocking(self), channel=self.channel)
+        self.engine = SqlEngine(Awaited(self), channel=self.channel, telemetry=self.telemetry)
+        self.plain = SqlEngine(Blocking(self), channel=self.channel, telemetry=self.telemetry)
 
     @contextmanager
     def alone(self) -> Iterator[Engine]:
@@ -85,11 +94,13 @@ class PostgresDatabase:
                 "open a transaction first, as in `with connection.transaction():`"
             )
         if isinstance(connection, psycopg.AsyncConnection):
-            return SqlEngine(AwaitedOn(connection, self.schema), channel=self.channel)
-        return SqlEngine(BlockingOn(connection, self.schema), channel=self.channel)
+            return SqlEngine(
+                AwaitedOn(connection, self.schema), channel=self.channel, telemetry=self.telemetry
+            )
+        return SqlEngine(BlockingOn(connection, self.schema), channel=self.channel, telemetry=self.telemetry)
 
     def notifier(self) -> Notifier:
-        return PostgresNotifier(self._url, self.schema, CONNECTION_OPTIONS)
+        return PostgresNotifier(self._url, self.schema, CONNECTION_OPTIONS, self.telemetry)
 
     async def open(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._check_tables)

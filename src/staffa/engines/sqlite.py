@@ -26,6 +26,7 @@ from staffa.errors import ConfigError, DatabaseError, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.local import LocalNotifier
 from staffa.notifiers.sqlite import SqliteNotifier
+from staffa.telemetry import Telemetry
 
 T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
@@ -39,20 +40,22 @@ class SqliteDatabase:
 
     dialect, schema, channel = "sqlite", None, None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, telemetry: Telemetry | None = None) -> None:
         self.path = path_of(url)
-        local = LocalNotifier()
+        self.telemetry = telemetry or Telemetry()
+        local = LocalNotifier(self.telemetry)
         self.writer = Writer(self.path, tell=local.tell)
-        self._notifier = SqliteNotifier(local, self.writer)
+        self._notifier = SqliteNotifier(local, self.writer, self.telemetry)
         self.reader = self.writer if self.path == ":memory:" else Writer(self.path, reads_only=True)
         self.has_tables = False
         self.tables = SqliteTables(self)
-        self.engine, self.plain = SqlEngine(Awaited(self)), SqlEngine(Blocking(self))
+        self.engine = SqlEngine(Awaited(self), telemetry=self.telemetry)
+        self.plain = SqlEngine(Blocking(self), telemetry=self.telemetry)
 
     @contextmanager
     def alone(self) -> Iterator[Engine]:
         """Use the writer's thread: it beats whatever the event loop does."""
-        yield self.plain
+        yield SqlEngine(Blocking(self))
 
     def joined(self, connection: Any) -> Engine:
         if not isinstance(connection, sqlite3.Connection):
@@ -64,7 +67,7 @@ class SqliteDatabase:
             raise UnsupportedConnection(IN_MEMORY)
         with translating():
             self._prepare(connection)
-        return SqlEngine(Joined(connection))
+        return SqlEngine(Joined(connection), telemetry=self.telemetry)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Refuse a connection that leads elsewhere or would commit by itself; make the tables it will need."""

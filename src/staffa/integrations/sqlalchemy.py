@@ -69,9 +69,13 @@ def join(connection: Any, database: Database) -> Engine:
         connection = connection()
 
     if isinstance(connection, Connection | OrmSession):
-        return SqlEngine(BlockingOn(connection, database), channel=database.channel)
+        return SqlEngine(
+            BlockingOn(connection, database), channel=database.channel, telemetry=database.telemetry
+        )
     if isinstance(connection, AWAITED):
-        return SqlEngine(AwaitedOn(connection, database), channel=database.channel)
+        return SqlEngine(
+            AwaitedOn(connection, database), channel=database.channel, telemetry=database.telemetry
+        )
     raise UnsupportedConnection(
         f"{type(connection).__qualname__} of SQLAlchemy is in no transaction that could be joined: "
         "give a Connection, Session, AsyncConnection or AsyncSession"

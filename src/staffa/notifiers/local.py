@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from staffa.notifier import Heard, Payload
+from staffa.telemetry import NotifierListening, Telemetry
 
 
 class LocalNotifier:
     """Tells every instance that listens in this process, on its own event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._listeners: dict[Heard, asyncio.AbstractEventLoop] = {}
 
     def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
@@ -33,4 +35,5 @@ class LocalNotifier:
 
     async def run(self, heard: Heard) -> None:
         with self.listening(heard):
+            self._telemetry.emit(NotifierListening())
             await asyncio.get_running_loop().create_future()

@@ -16,6 +16,7 @@ import psycopg
 
 from staffa._backoff import reconnect_delay
 from staffa.notifier import INSERT, SIGNAL, Heard, Payload
+from staffa.telemetry import NotificationMalformed, NotifierListening, NotifierLost, Telemetry
 
 logger = logging.getLogger("staffa")
 
@@ -26,8 +27,11 @@ PING_SECONDS = 30.0
 class PostgresNotifier:
     """Listens on a connection of its own, opened again whenever it is lost."""
 
-    def __init__(self, url: str, schema: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, schema: str, options: dict[str, Any], telemetry: Telemetry | None = None
+    ) -> None:
         self._url, self._schema, self._options = url, schema, options
+        self._telemetry = telemetry or Telemetry()
 
     async def run(self, heard: Heard) -> None:
         failures = 0
@@ -35,6 +39,7 @@ class PostgresNotifier:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, **self._options) as connection:
                     await self._listen(connection)
+                    self._telemetry.emit(NotifierListening())
                     heard(INSERT, {})  # whatever was told while nobody listened
                     failures = 0
                     await self._hear(connection, heard)
@@ -45,6 +50,8 @@ class PostgresNotifier:
                     "listening for notifications failed, trying again: %s",
                     str(error).strip(),
                 )
+                if failures == 1:
+                    self._telemetry.emit(NotifierLost(error))
                 await asyncio.sleep(reconnect_delay(failures).total_seconds())
 
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -60,6 +67,7 @@ class PostgresNotifier:
                 payload = decoded(told.payload)
                 if payload is None:
                     logger.warning("a malformed notification on %s was ignored", told.channel)
+                    self._telemetry.emit(NotificationMalformed(told.channel, told.payload))
                 else:
                     heard(channel, payload)
             await connection.execute("select 1")

@@ -14,6 +14,7 @@ from typing import Any
 from staffa.engines._sqlite_writer import News, Writer
 from staffa.notifier import INSERT, Heard, Payload
 from staffa.notifiers.local import LocalNotifier
+from staffa.telemetry import NotificationMalformed, NotifierListening, Telemetry
 
 logger = logging.getLogger("staffa")
 
@@ -21,8 +22,8 @@ logger = logging.getLogger("staffa")
 class SqliteNotifier:
     """Passes on what this process tells, and what others do while anybody listens."""
 
-    def __init__(self, local: LocalNotifier, writer: Writer) -> None:
-        self._local, self._writer = local, writer
+    def __init__(self, local: LocalNotifier, writer: Writer, telemetry: Telemetry) -> None:
+        self._local, self._writer, self._telemetry = local, writer, telemetry
         self._lock = threading.Lock()  # listeners may live on several event loops
         self._listeners = 0
         self._watched: Future[Any] | None = None
@@ -30,6 +31,7 @@ class SqliteNotifier:
     async def run(self, heard: Heard) -> None:
         with self._local.listening(heard), self._watching() as watched:
             await asyncio.shield(asyncio.wrap_future(watched))
+            self._telemetry.emit(NotifierListening())
             heard(INSERT, {})  # whatever was told while nobody listened
             await asyncio.get_running_loop().create_future()
 
@@ -58,6 +60,7 @@ class SqliteNotifier:
             payload = read_payload(notice.text)
             if payload is None:
                 logger.warning("a malformed notice on %s was ignored", notice.channel)
+                self._telemetry.emit(NotificationMalformed(notice.channel, notice.text))
             else:
                 self._local.tell(notice.channel, [payload])
 

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any, ClassVar
 
+from staffa._job import State
 from staffa.engine import Beat, Engine
 from staffa.notifier import INSERT
 
@@ -48,7 +49,8 @@ class Lifeline:
         if queues := sorted({job.queue for job in rescued}):
             await engine.tell(INSERT, [{"queue": queue} for queue in queues])
         self._reached = time.monotonic()
-        return {"expired": expired, "rescued": len(rescued)}
+        discarded = sum(job.state is State.DISCARDED for job in rescued)
+        return {"expired": expired, "rescued": len(rescued) - discarded, "discarded": discarded}
 
     def _forget_after_interruption(self, now: float) -> None:
         if self._reached is None or now - self._reached > 3 * self.interval.total_seconds():

@@ -20,7 +20,7 @@ class Stager:
     limit: int = 5_000
 
     async def tick(self, engine: Engine) -> dict[str, Any]:
-        queues = await engine.stage(self.limit)
-        if queues:
-            await engine.tell(INSERT, [{"queue": queue} for queue in queues])
-        return {"queues": queues}
+        staged = await engine.stage(self.limit)
+        if staged:
+            await engine.tell(INSERT, [{"queue": queue} for queue in staged])
+        return {"staged": sum(staged.values()), "queues": staged}

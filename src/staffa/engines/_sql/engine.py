@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ from staffa.engines._sql.rows import (
 from staffa.engines._sql.statements import Statement
 from staffa.errors import UnstorableData, UnsupportedConnection
 from staffa.notifier import Payload
+from staffa.telemetry import Telemetry, told
 
 logger = logging.getLogger("staffa")
 
@@ -94,7 +96,8 @@ def word(
     """Make a method a word of the engine: it gets a session to write with."""
 
     async def called(self: SqlEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.connection.write(lambda session: body(self, session, *args, **kwargs))
+        called = self.connection.write(lambda session: body(self, session, *args, **kwargs))
+        return await told(self.telemetry, body.__name__, args, called)
 
     return update_wrapper(called, body)
 
@@ -105,7 +108,8 @@ def look(
     """Make a method a word that only reads."""
 
     async def called(self: SqlEngine, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.connection.read(lambda session: body(self, session, *args, **kwargs))
+        called = self.connection.read(lambda session: body(self, session, *args, **kwargs))
+        return await told(self.telemetry, body.__name__, args, called)
 
     return update_wrapper(called, body)
 
@@ -113,8 +117,11 @@ def look(
 class SqlEngine:
     """Implements `staffa.engine.Engine` over a connection. `channel` is told of inserts, where there are channels."""
 
-    def __init__(self, connection: Connection, *, channel: str | None = None) -> None:
+    def __init__(
+        self, connection: Connection, *, channel: str | None = None, telemetry: Telemetry | None = None
+    ) -> None:
         self.connection, self._channel = connection, channel
+        self.telemetry = telemetry or Telemetry()
 
     # What enters
 
@@ -197,8 +204,11 @@ class SqlEngine:
     # What moves by itself
 
     @word
-    async def stage(self, db: Session, limit: int, *, now: datetime | None = None) -> list[str]:
-        return sorted({row[0] for row in await db.run("stage_jobs", limit=limit, now=now)})
+    async def stage(self, db: Session, limit: int, *, now: datetime | None = None) -> dict[str, int]:
+        staged: Counter[str] = Counter()
+        for queue, jobs in await db.run("stage_jobs", limit=limit, now=now):
+            staged[queue] += jobs
+        return dict(sorted(staged.items()))
 
     @word
     async def register(self, db: Session, producers: Sequence[ProducerInfo]) -> None:

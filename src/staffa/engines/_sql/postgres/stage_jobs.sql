@@ -10,4 +10,4 @@ with staged as (
     for update skip locked))
   returning queue
 )
-select distinct queue from staged
+select queue, count(*) from staged group by queue
