@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from staffa.engine import Engine
+from staffa.notifier import Payload
 from staffa.telemetry import ElectionFailed, LeaderChanged, Telemetry
 
 logger = logging.getLogger("staffa")
@@ -33,6 +35,7 @@ class Peer:
         self._changed, self._period = changed, period
         self._until = 0.0
         self._led = False
+        self._vacant = asyncio.Event()
 
     @property
     def leads(self) -> bool:
@@ -42,9 +45,17 @@ class Peer:
         try:
             while True:
                 await self.elect()
-                await asyncio.sleep(self._period.total_seconds() / RENEWALS_PER_LEASE)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._period.total_seconds() / RENEWALS_PER_LEASE):
+                        await self._vacant.wait()
+                self._vacant.clear()
         finally:
             await self._resign()
+
+    def hear(self, payload: Payload) -> None:
+        """Hear that somebody gave a lease up; if it is ours, ask for it at once."""
+        if payload.get("down") == self._lease:
+            self._vacant.set()
 
     async def elect(self) -> None:
         asked = time.monotonic()

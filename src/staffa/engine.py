@@ -198,7 +198,7 @@ class Engine(Reader, Protocol):
         """Take or renew a lease; say whether this node holds it."""
 
     async def resign(self, lease: str, node: str) -> None:
-        """Give a lease up."""
+        """Give a lease up, and tell those who would have it."""
 
 
 class TablesStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ from staffa.config import Config, QueueConfig, Testing, load, queues_of, without
 from staffa.engine import Database, Engine, Tables
 from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, InstanceError
-from staffa.notifier import INSERT, SIGNAL, Payload
+from staffa.notifier import INSERT, LEADER, SIGNAL, Payload
 from staffa.plugin import Plugin
 from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
@@ -320,6 +320,8 @@ class Staffa(JobCalls):
         elif channel == SIGNAL and payload.get("action") == "pkill":
             for producer in self._producers.values():
                 producer.kill(payload.get("job_id"))
+        elif channel == LEADER and self._parts is not None:
+            self._parts.peer.hear(payload)
 
     def _expired(self, producer_id: str) -> None:
         for producer in self._producers.values():

@@ -10,10 +10,12 @@ Heard = Callable[[str, Payload], None]
 
 INSERT = "insert"
 SIGNAL = "signal"
+LEADER = "leader"
 
 
 class Notifier(Protocol):
-    """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`.
+    """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`, `leader` the
+    lease that was given up as `{"down": …}`.
 
     An insert that names no queue means any of them.
     """

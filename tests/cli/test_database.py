@@ -8,8 +8,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from staffa import Config
+from staffa import Config, Job, Staffa
 from staffa.config import IN_FILE, load
+from staffa.engines._sql.migrations import migrations
+
+VERSIONS = list(migrations("sqlite"))
 
 # init
 
@@ -140,3 +143,95 @@ def test_an_unknown_kind_of_database_is_refused_without_its_password(staffa):
     assert said.code == 2
     assert "sqlite:///" in said.err
     assert "secret" not in said.err
+
+
+# Back
+
+
+def jobs_in(database, count=2):
+    instance = Staffa(database, run_queues=False)
+    instance.insert_all([Job(worker="w")] * count)
+    instance.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def migrated(request, staffa):
+    """A database with tables and two jobs."""
+    database = fresh(request, request.param)
+    staffa("migrate", "--database", database)
+    jobs_in(database)
+    return database
+
+
+def test_going_back_is_refused_where_jobs_would_be_lost_and_nobody_can_be_asked(staffa, migrated):
+    said = staffa("migrate", "--database", migrated, "--to", "0")
+
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "2 in oban_jobs" in said.err
+    assert "--yes" in said.err
+    assert len(staffa("jobs", "list", "--database", migrated, "--json").json) == 2
+
+
+def test_going_back_with_yes_takes_everything_away(staffa, migrated):
+    said = staffa("migrate", "--database", migrated, "--to", "0", "--yes", "--json")
+
+    assert said.json["taken_back"] == VERSIONS[::-1]
+    assert said.json["applied"] == []
+    assert staffa("migrate", "--database", migrated, "--status", "--json").json["applied"] == []
+
+
+def test_going_back_asks_on_a_terminal(staffa, migrated, monkeypatch):
+    asked = []
+    monkeypatch.setattr("staffa.cli.database._can_be_asked", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or len(asked) > 1)
+
+    assert staffa("migrate", "--database", migrated, "--to", "0").code == 2
+    assert len(staffa("jobs", "list", "--database", migrated, "--json").json) == 2
+    said = staffa("migrate", "--database", migrated, "--to", "0")
+    assert "took back" in said.out
+    assert "2 in oban_jobs" in asked[0]
+
+
+def test_nothing_is_asked_where_nothing_would_be_lost(staffa, request):
+    database = request.getfixturevalue("empty_postgres_url")
+    staffa("migrate", "--database", database)
+
+    assert "took back" in staffa("migrate", "--database", database, "--to", "0").out
+    assert "up to date" in staffa("migrate", "--database", database, "--to", "0").out
+
+
+def test_migrate_goes_as_far_as_it_is_told(staffa, request):
+    database = request.getfixturevalue("empty_postgres_url")
+
+    assert "applied version 1." in staffa("migrate", "--database", database, "--to", "1").out
+    said = staffa("migrate", "--database", database, "--status")
+    assert "applied: version 1\n" in said.out
+    assert f"pending: versions {', '.join(map(str, VERSIONS[1:]))}" in said.out
+    assert "Oban reads its own version as 14" in said.out
+    assert staffa("migrate", "--database", database, "--to", "999").code == 2
+
+
+def test_the_status_makes_no_file(staffa):
+    said = staffa("migrate", "--database", "sqlite:///none.db", "--status")
+
+    assert (said.code, Path("none.db").exists()) == (1, False)
+
+
+def test_the_printed_statements_make_the_tables(staffa, empty_postgres_url):
+    said = staffa("migrate", "--database", empty_postgres_url, "--schema", "jobs", "--sql")
+
+    with psycopg.connect(empty_postgres_url) as connection:
+        connection.execute(said.out)
+    status = staffa("migrate", "--database", empty_postgres_url, "--schema", "jobs", "--status", "--json")
+    assert (status.json["applied"], status.json["pending"]) == (VERSIONS, [])
+
+
+def test_printing_statements_needs_no_database(staffa):
+    there = staffa("migrate", "--database", "postgresql://127.0.0.1:1/none", "--sql", "--from", "1")
+    back = staffa(
+        "migrate", "--database", "postgresql://127.0.0.1:1/none", "--sql", "--from", "2", "--to", "1"
+    )
+
+    assert 'create table if not exists "public".staffa_keys' in there.out
+    assert 'create table if not exists "public".oban_jobs' not in there.out
+    assert back.out.splitlines()[0] == 'drop table if exists "public".staffa_keys;'

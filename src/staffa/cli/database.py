@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from staffa.cli.printing import tell_json
 from staffa.cli.settings import Settings
 from staffa.config import FILE, Config, without_password
+from staffa.engines._sql.migrations import indexes_jobs
 from staffa.errors import ConfigError
+from staffa.instance import Staffa
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
@@ -104,23 +109,111 @@ def init(
     typer.echo(f"Wrote {path}. Next: name your modules in it, then `staffa migrate` and `staffa run`.")
 
 
-def migrate(settings: Settings, *, json: AsJson = False) -> None:
-    """Make or update the tables. Safe to run twice, and from several processes at once.
+def migrate(
+    settings: Settings,
+    *,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to", metavar="VERSION", help="Go to this version, there or back; 0 takes away all ours."
+        ),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is applied, and what is not.")
+    ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Only print the statements, for another tool to execute.")
+    ] = False,
+    since: Annotated[
+        int, typer.Option("--from", metavar="VERSION", help="With --sql: the version that is there already.")
+    ] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before jobs are lost.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Make or update the tables, or go back. Safe to run twice, and from several processes at once.
 
-    JSON: {"database": URL, "schema": name, "applied": [versions]}.
+    Going back asks first where jobs or other rows would be lost; without a terminal it needs --yes.
+    JSON: {"database": URL, "schema": name, "applied": [versions], "taken_back": [versions]}; with --status
+    {"database", "schema", "applied", "pending", "made_by", "oban_version", "trouble"}; with --sql a list.
     """
-    with settings.instance() as staffa:
-        applied = staffa.migrate()
-        where = without_password(staffa.url)
-        schema = staffa.schema
+    with settings.instance(looks=status) as staffa:
+        if sql:
+            _tell_sql(staffa.migration_sql(since, to), json=json)
+        elif status:
+            _tell_status(staffa, json=json)
+        else:
+            _migrate(staffa, to, sure=yes, json=json)
 
+
+def _migrate(staffa: Staffa, to: int | None, *, sure: bool, json: bool) -> None:
+    going_back = to is not None and any(version > to for version in staffa.tables.status().applied)
+    if going_back:
+        assert to is not None  # noqa: S101 - as was asked a line before
+        if not sure:
+            _ask_about(staffa.tables.losses(to), to)
+        applied, taken_back = [], staffa.migrate_back(to)
+    else:
+        applied, taken_back = staffa.migrate(to), []
+
+    where = without_password(staffa.url)
     if json:
-        tell_json({"database": where, "schema": schema, "applied": applied})
-    elif applied:
-        versions = ", ".join(map(str, applied))
-        typer.echo(f"{where}: applied version{'' if len(applied) == 1 else 's'} {versions}.")
+        told = {"database": where, "schema": staffa.schema, "applied": applied, "taken_back": taken_back}
+        tell_json(told)
+    elif applied or taken_back:
+        typer.echo(f"{where}: {'applied' if applied else 'took back'} {_versions(applied or taken_back)}.")
     else:
         typer.echo(f"{where}: the tables are up to date.")
+
+
+def _ask_about(losses: Mapping[str, int], to: int) -> None:
+    """Ask before rows are lost. Raises `ConfigError` where nobody can be asked, or nobody agrees."""
+    if not losses:
+        return
+    lost = ", ".join(f"{rows:,} in {table}" for table, rows in losses.items())
+    question = f"Going back to version {to} deletes rows: {lost}"
+    if "staffa_producers" in losses:
+        question += "; queues may still be running: stop them first"
+    if not _can_be_asked():
+        raise ConfigError(f"{question}; say --yes if that is what you want")
+    if not typer.confirm(f"{question}. Go on?"):
+        raise ConfigError("nothing was changed")
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin.isatty()
+
+
+def _tell_sql(statements: Sequence[str], *, json: bool) -> None:
+    if json:
+        tell_json(statements)
+        return
+    for statement in statements:
+        if indexes_jobs(statement):
+            typer.echo(
+                "-- Where there are many jobs: outside of a transaction, and as `create index concurrently`."
+            )
+        typer.echo(f"{statement};")
+
+
+def _tell_status(staffa: Staffa, *, json: bool) -> None:
+    where, status = without_password(staffa.url), staffa.tables.status()
+    if json:
+        tell_json({"database": where, "schema": staffa.schema, **msgspec.to_builtins(status)})
+        return
+    makers = {"staffa": "made by Staffa", "oban": "made by Oban", None: "not there yet"}
+    typer.echo(f"{where}: oban_jobs is {makers[status.made_by]}.")
+    typer.echo(f"applied: {_versions(status.applied)}")
+    typer.echo(f"pending: {_versions(status.pending)}")
+    if status.oban_version is not None:
+        typer.echo(f"Oban reads its own version as {status.oban_version}.")
+    if status.trouble is not None:
+        typer.echo(f"trouble: {status.trouble}")
+
+
+def _versions(versions: Sequence[int]) -> str:
+    if not versions:
+        return "nothing"
+    return f"version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}"
 
 
 def _quoted(text: str) -> str:

@@ -33,7 +33,9 @@ logger = logging.getLogger("staffa")
 
 DIALECT = "postgres"
 JOB_TABLE = "oban_jobs"
-MIGRATION_LOCK = 7_823_301  # any number will do, if it is always the same
+TRY_LOCK = (
+    b"select pg_try_advisory_xact_lock(7823301)"  # without parameters, which would keep a snapshot open
+)
 LARGE_TABLE_BYTES = 16 * 1024 * 1024  # beyond this, an index is made while others write
 LOCK_TIMEOUT_SECONDS = 2.0  # who waits for a lock keeps all others waiting behind it
 LOCK_TRIES = 30
@@ -263,7 +265,7 @@ class PostgresTables:
                 keeper.isolation_level = IsolationLevel.READ_COMMITTED
                 with keeper.transaction():
                     keeper.execute("set local idle_in_transaction_session_timeout = 0")
-                    [(ours,)] = keeper.execute("select pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+                    [(ours,)] = keeper.execute(TRY_LOCK)
                     if ours:
                         yield
                         return

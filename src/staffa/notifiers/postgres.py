@@ -15,12 +15,12 @@ from typing import Any
 import psycopg
 
 from staffa._backoff import reconnect_delay
-from staffa.notifier import INSERT, SIGNAL, Heard, Payload
+from staffa.notifier import INSERT, LEADER, SIGNAL, Heard, Payload
 from staffa.telemetry import NotificationMalformed, NotifierListening, NotifierLost, Telemetry
 
 logger = logging.getLogger("staffa")
 
-CHANNELS = (INSERT, SIGNAL)
+CHANNELS = (INSERT, SIGNAL, LEADER)
 PING_SECONDS = 30.0
 
 

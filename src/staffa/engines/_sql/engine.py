@@ -41,7 +41,7 @@ from staffa.engines._sql.rows import (
 )
 from staffa.engines._sql.statements import Statement
 from staffa.errors import UnstorableData, UnsupportedConnection
-from staffa.notifier import Payload
+from staffa.notifier import LEADER, Payload
 from staffa.telemetry import Telemetry, told
 
 logger = logging.getLogger("staffa")
@@ -271,7 +271,9 @@ class SqlEngine:
 
     @word
     async def resign(self, db: Session, lease: str, node: str) -> None:
-        await db.run("resign", lease=lease, node=node)
+        async with db.together():
+            if await db.run("resign", lease=lease, node=node):
+                await db.tell(LEADER, [{"down": lease}])
 
     # What people do
 

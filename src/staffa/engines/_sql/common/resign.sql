@@ -1,1 +1,1 @@
-delete from oban_peers where name = :lease and node = :node
+delete from oban_peers where name = :lease and node = :node returning name
