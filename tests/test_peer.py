@@ -171,3 +171,45 @@ async def test_a_database_that_is_gone_does_not_keep_a_node_from_stopping(
         return other.leads
 
     await eventually(elected)
+
+
+async def test_who_stops_is_followed_at_once_by_a_node_that_would_not_ask_for_long(
+    make: Callable[..., Staffa],
+):
+    first, second = make(queues={}), make(queues={})
+    async with first:
+        await eventually(lambda: first.leads)
+        async with second:
+            await _listens(second)
+            assert not second.leads
+            second._parts.peer._period = LONG  # asks by itself only after twenty minutes
+            second._parts.peer.hear({"down": second._parts.peer._lease})  # ends the short wait begun before
+            await asyncio.sleep(0.05)
+            await first.stop()
+            await eventually(lambda: second.leads)
+
+
+async def test_somebody_elses_lease_and_odd_words_about_leases_are_no_reason_to_ask(
+    node: Callable[..., Node],
+):
+    one = node("one")
+    for payload in ({"down": "Oban"}, {"down": 7}, {"down": None}, {"down": [LEASE]}, {"up": LEASE}, {}):
+        one.peer.hear(payload)
+    assert not one.peer._vacant.is_set()
+    one.peer.hear({"down": LEASE})
+    assert one.peer._vacant.is_set()
+
+
+async def _listens(staffa: Staffa) -> None:
+    """Wait until an instance hears what is told."""
+    heard: list[object] = []
+    parts, engine = staffa._parts, staffa.engine
+    assert parts is not None
+    before, parts.peer.hear = parts.peer.hear, heard.append  # type: ignore[method-assign]
+
+    async def hears() -> bool:
+        await engine.tell("leader", [{"down": "nobody's"}])
+        return bool(heard)
+
+    await eventually(hears)
+    parts.peer.hear = before  # type: ignore[method-assign]

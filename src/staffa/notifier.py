@@ -14,10 +14,9 @@ LEADER = "leader"
 
 
 class Notifier(Protocol):
-    """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`, `leader` the
-    lease that was given up as `{"down": …}`.
+    """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`, `leader` `{"down": …}`.
 
-    An insert that names no queue means any of them.
+    An insert that names no queue means any of them. What is down is a lease that was given up.
     """
 
     async def run(self, heard: Heard) -> None:
