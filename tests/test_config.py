@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from staffa import Config, Staffa, StaffaError
+from staffa import Config, Cron, Staffa, StaffaError
 from staffa.config import (
     IN_ENVIRONMENT,
     IN_FILE,
@@ -64,6 +64,7 @@ def test_every_setting_can_be_read_from_a_file():
         poll = "500ms"
         heartbeat = "3s"
         stuck_after = "1h30m"
+        timezone = "Asia/Kolkata"
         [queues]
         default = 10
         csv_import = {limit = 5, purpose = "Imports of leads"}
@@ -75,6 +76,19 @@ def test_every_setting_can_be_read_from_a_file():
         interval = "2s"
         [lifeline]
         silence = "1m"
+        [[cron]]
+        worker = "crm.Report"
+        expression = "@daily"
+        args = {region = "EU"}
+        timezone = "Europe/Paris"
+        catch_up = "all"
+        jitter = "5m"
+        name = "reports"
+        queue = "reports"
+        priority = 3
+        max_attempts = 2
+        tags = ["a"]
+        meta = {team = "x"}
         """
     )
 
@@ -94,13 +108,30 @@ def test_every_setting_can_be_read_from_a_file():
         pruner={"max_age": None, "completed": timedelta(days=1), "limit": 500},
         stager={"interval": timedelta(seconds=2)},
         lifeline={"silence": timedelta(minutes=1)},
+        timezone="Asia/Kolkata",
+        cron=(
+            Cron(
+                "@daily",
+                worker="crm.Report",
+                args={"region": "EU"},
+                timezone="Europe/Paris",
+                catch_up="all",
+                jitter=timedelta(minutes=5),
+                name="reports",
+                queue="reports",
+                priority=3,
+                max_attempts=2,
+                tags=("a",),
+                meta={"team": "x"},
+            ),
+        ),
         source="staffa.toml",
     )
 
 
 def test_every_setting_can_be_read():
     assert {each.name for each in fields(Config)} - {"source"} == IN_FILE.keys()
-    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {"pruner", "stager", "lifeline"}
+    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {"pruner", "stager", "lifeline", "cron"}
 
 
 def test_pyproject_is_read_where_there_is_no_staffa_toml():
@@ -208,7 +239,7 @@ def test_variables_of_tests_and_of_a_kubernetes_service_named_staffa_are_not_our
     ("text", "said"),
     [
         ("databse = 'x'", "staffa.toml: unknown key 'databse'; did you mean 'database'?"),
-        ("zzz = 1", "staffa.toml: unknown key 'zzz'; known are app, database, grace"),
+        ("zzz = 1", "staffa.toml: unknown key 'zzz'; known are app, cron, database, grace"),
         ("Grace = '1s'", "did you mean 'grace'?"),
         ("database = 5", "staffa.toml: database: must be text, not 5"),
         ("database = ''", "staffa.toml: database: must be text, not ''"),
@@ -231,6 +262,23 @@ def test_variables_of_tests_and_of_a_kubernetes_service_named_staffa_are_not_our
         ("pruner = 5", "staffa.toml: pruner: must be a table, not 5"),
         ("[pruner]\nmaxage = '1d'", "staffa.toml: pruner: unknown key 'maxage'; did you mean 'max_age'?"),
         ("[pruner]\nmax_age = 5", "staffa.toml: pruner: max_age: 5 is no duration"),
+        ("timezone = 'Mars'", "staffa.toml: timezone: timezone must be the name of a time zone"),
+        ("cron = 5", "staffa.toml: cron: must be a list of entries, each written as [[cron]], not 5"),
+        ("cron = ['@daily']", "staffa.toml: cron: entry 1: must be a table, not '@daily'"),
+        ("[[cron]]\nworker = 'w'", "staffa.toml: cron: entry 1 ('w'): it has no expression"),
+        ("[[cron]]\nexpression = '@daily'", "staffa.toml: cron: entry 1: it has no worker"),
+        (
+            "[[cron]]\nworker='w'\nexpression = '@daily'\n[[cron]]\nworker='w'\nname='n'\nexpresion = '* * * * *'",
+            "staffa.toml: cron: entry 2 ('n'): unknown key 'expresion'; did you mean 'expression'?",
+        ),
+        (
+            "[[cron]]\nworker = 'w'\nexpression = '60 * * * *'",
+            "staffa.toml: cron: entry 1 ('w'): the expression '60 * * * *' is wrong: bad minute",
+        ),
+        (
+            "[[cron]]\nworker = 'w'\nexpression = '@daily'\njitter = 5",
+            "staffa.toml: cron: entry 1 ('w'): jitter: 5 is no duration",
+        ),
         ("[stager]\nlimit = 0", "staffa.toml: stager: limit: must be a whole number above 0, not 0"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 from starlette.applications import Starlette
 
 from nodes import eventually, finished, quick
-from staffa import Job, Lifeline, Pruner, Staffa, Stager, State, Worker
+from staffa import Crontab, Job, Lifeline, Pruner, Staffa, Stager, State, Worker
 from staffa._enqueuer import default_instance
 from staffa.engines._sql.migrations import migrations
 from staffa.errors import ConfigError, DatabaseError, InsideEventLoop, NoInstance, SchemaMissing
@@ -90,7 +90,7 @@ def test_a_plugin_of_a_standard_class_replaces_it_and_others_are_added() -> None
 
     pruner, extra = Pruner(max_age=None), Extra()
     plugins = Staffa("sqlite://", plugins=[pruner, extra])._plugins
-    assert [type(plugin) for plugin in plugins] == [Stager, Lifeline, Pruner, Extra]
+    assert [type(plugin) for plugin in plugins] == [Stager, Lifeline, Crontab, Pruner, Extra]
     assert pruner in plugins
 
 

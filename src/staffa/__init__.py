@@ -1,17 +1,20 @@
 """Durable background jobs on SQLite or PostgreSQL."""
 
+from staffa._cron import Cron
 from staffa._filter import JobFilter
 from staffa._job import Job, State, current_job
 from staffa._unique import Unique
 from staffa.config import Config
 from staffa.errors import StaffaError
 from staffa.instance import Staffa
-from staffa.plugins import Lifeline, Pruner, Stager
+from staffa.plugins import Crontab, Lifeline, Pruner, Stager
 from staffa.worker import Cancel, Error, Snooze, Worker, job
 
 __all__ = [
     "Cancel",
     "Config",
+    "Cron",
+    "Crontab",
     "Error",
     "Job",
     "JobFilter",

@@ -50,6 +50,14 @@ def overridden(instance: Enqueuer) -> Iterator[None]:
         _override.reset(token)
 
 
+def is_default(instance: Enqueuer) -> bool:
+    """Tell whether an instance is the default; where several could be, each is taken for it."""
+    try:
+        return default_instance() is instance
+    except NoInstance:
+        return True
+
+
 def default_instance() -> Enqueuer:
     """Find the instance that takes jobs where none is named. Raises `NoInstance`."""
     if chosen := _override.get():

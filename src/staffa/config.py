@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from staffa._cron import DEFAULT_ZONE, Cron, zone
 from staffa._job import LONGEST_NAME
 from staffa._spelling import hint
 from staffa.errors import ConfigError
@@ -60,6 +61,8 @@ class Config:
     pruner: Mapping[str, Any] = field(default_factory=dict)
     stager: Mapping[str, Any] = field(default_factory=dict)
     lifeline: Mapping[str, Any] = field(default_factory=dict)
+    timezone: str = DEFAULT_ZONE
+    cron: tuple[Cron, ...] = ()
     source: str = "the defaults"
 
 
@@ -293,6 +296,55 @@ def _options(known: Mapping[str, Callable[[Any], Any]]) -> Callable[[object], di
     return read
 
 
+def _zone(value: object) -> str:
+    zone(value)
+    return str(value)
+
+
+def _crons(value: object) -> tuple[Cron, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of entries, each written as [[cron]], not {value!r}")
+    return tuple(_cron(number, entry) for number, entry in enumerate(value, 1))
+
+
+def _cron(number: int, value: object) -> Cron:
+    if isinstance(value, Cron):
+        return value
+    named = value.get("name", value.get("worker")) if isinstance(value, Mapping) else None
+    label = f"entry {number}" if named is None else f"entry {number} ({named!r})"
+    try:
+        return Cron(**_required(CRON(value), "worker", "expression"))
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+def _required(table: dict[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        if key not in table:
+            raise ValueError(f"it has no {key}")
+    return table
+
+
+def _as_given(value: object) -> object:
+    return value
+
+
+CRON = _options(
+    {
+        "worker": _text,
+        "expression": _text,
+        "args": _as_given,
+        "timezone": _zone,
+        "catch_up": _text,
+        "jitter": duration,
+        "name": _text,
+        "queue": _queue_name,
+        "priority": _as_given,
+        "max_attempts": _whole,
+        "tags": _texts,
+        "meta": _as_given,
+    }
+)
 IN_FILE: dict[str, Callable[[Any], Any]] = {
     "database": _text,
     "schema": _text,
@@ -318,9 +370,11 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     ),
     "stager": _options({"interval": _positive, "limit": _whole}),
     "lifeline": _options({"interval": _positive, "silence": _positive, "limit": _whole}),
+    "timezone": _zone,
+    "cron": _crons,
 }
 IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
-    **{key: read for key, read in IN_FILE.items() if key not in ("pruner", "stager", "lifeline")},
+    **{key: read for key, read in IN_FILE.items() if key not in ("pruner", "stager", "lifeline", "cron")},
     "queues": queue_limits,
     "modules": _listed,
 }

@@ -90,6 +90,23 @@ class Beat(NamedTuple):
     beat: int
 
 
+class CronTick(NamedTuple):
+    """A tick of a cron entry, and the job to insert for it; none where the entry only becomes known."""
+
+    entry: str
+    tick: datetime
+    job: AnyJob | None
+
+
+class CronMark(NamedTuple):
+    """What is known of a cron entry: since when, its newest tick, and that one's job."""
+
+    entry: str
+    since: datetime
+    newest: datetime
+    job_id: int | None
+
+
 Change = Callable[[AnyJob], Mapping[str, Any]]
 """Says what to change of a job that is locked meanwhile, by the names of its fields."""
 
@@ -114,6 +131,12 @@ class Reader(Protocol):
 
     async def backlog(self) -> Backlog:
         """Count what waits, by queue, worker and state. Reads all unfinished jobs: for people, not for loops."""
+
+    async def clock(self) -> datetime:
+        """Tell the database's time."""
+
+    async def cron_marks(self, entries: Sequence[str]) -> list[CronMark]:
+        """Say what is known of cron entries, in no order; nothing of those that are not known yet."""
 
 
 class Engine(Reader, Protocol):
@@ -169,6 +192,17 @@ class Engine(Reader, Protocol):
         self, ages: Mapping[State, timedelta], limit: int, *, now: datetime | None = None
     ) -> dict[State, int]:
         """Delete finished jobs older than the age of their state, at most `limit` of each; count them."""
+
+    async def record_ticks(self, ticks: Sequence[CronTick], *, now: datetime | None = None) -> list[AnyJob]:
+        """Record cron ticks and insert the jobs of those that nobody recorded before; give these jobs back."""
+
+    async def boot(
+        self, ticks: Sequence[CronTick], started: datetime, *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        """Show that these entries have a leader; record ticks, as above, of those that had none since `started`."""
+
+    async def prune_ticks(self, age: timedelta, *, now: datetime | None = None) -> None:
+        """Forget cron ticks older than an age, but the newest of each entry, and since when it is known."""
 
     # These lock and answer in order of id; a filter's limit and `after` make batches of many jobs.
 

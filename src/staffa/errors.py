@@ -2,6 +2,7 @@
 
 StaffaError
 ├── ConfigError             the configuration is wrong, or something is missing from it
+│   └── InvalidCron         an entry of the crontab is wrong (also a ValueError)
 ├── JobError                a job cannot be stored
 │   ├── InvalidJob          an option of the job is out of range (also a ValueError)
 │   └── InvalidArguments    its arguments cannot be kept faithfully as JSON (also a TypeError)
@@ -30,6 +31,10 @@ class StaffaError(Exception):
 
 class ConfigError(StaffaError):
     """The configuration is wrong; the message names the key and where it was read."""
+
+
+class InvalidCron(ConfigError, ValueError):
+    """An entry of the crontab is wrong; the message says what, and names the entry where it is known."""
 
 
 class JobError(StaffaError):

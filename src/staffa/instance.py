@@ -17,7 +17,9 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from staffa._bridge import refuse_inside_loop
-from staffa._enqueuer import offer, overridden
+from staffa._cron import DEFAULT_ZONE, Cron, CronEntry, crons, zone
+from staffa._crontab import crontab
+from staffa._enqueuer import is_default, offer, overridden
 from staffa._examination import examined
 from staffa._finding import Finding
 from staffa._hands import InThreads
@@ -34,6 +36,7 @@ from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, InstanceError
 from staffa.notifier import INSERT, LEADER, SIGNAL, Payload
 from staffa.plugin import Plugin
+from staffa.plugins.cron import Crontab
 from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
 from staffa.plugins.stager import Stager
@@ -55,10 +58,11 @@ class Staffa(JobCalls):
 
     Making one opens nothing. `async with staffa:` runs its queues; enqueueing works without that, from any
     thread or event loop. `queues` maps names to limits (jobs at once on this node) or `{"limit", "purpose"}`.
-    `plugins` replace those of the same class or are added; Stager, Pruner and Lifeline are always there.
-    `modules` are imported before queues run, so that their workers are known. `testing="manual"` stores jobs
-    and runs nothing, `testing="inline"` runs them where they are enqueued and stores nothing. Raises
-    `ConfigError` where something is wrong.
+    `plugins` replace those of the same class or are added; Stager, Pruner, Lifeline and Crontab are always
+    there. `cron` are entries of the crontab beside those that workers declare, `timezone` is where their
+    expressions are read. `modules` are imported before queues run, so that their workers are known.
+    `testing="manual"` stores jobs and runs nothing, `testing="inline"` runs them where they are enqueued and
+    stores nothing. Raises `ConfigError` where something is wrong.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class Staffa(JobCalls):
         poll: timedelta = timedelta(seconds=1),
         heartbeat: timedelta = timedelta(seconds=5),
         stuck_after: timedelta = timedelta(minutes=10),
+        timezone: str = DEFAULT_ZONE,
+        cron: Sequence[Cron] = (),
     ) -> None:
         _refuse_testing(testing)
         _refuse_unstorable(name=name, node=node or "")
@@ -90,6 +96,8 @@ class Staffa(JobCalls):
         self._plugins = _with_standard(plugins)
         self._grace, self._poll = grace, poll
         self._heartbeat, self._stuck_after = heartbeat, stuck_after
+        zone(timezone)
+        self._timezone, self._cron = timezone, crons(cron)
         self._database = (
             InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema, self.telemetry)
         )
@@ -115,6 +123,8 @@ class Staffa(JobCalls):
             "poll": found.poll,
             "heartbeat": found.heartbeat,
             "stuck_after": found.stuck_after,
+            "timezone": found.timezone,
+            "cron": found.cron,
         }
         return cls(found.database, **{**settings, **options})
 
@@ -263,6 +273,14 @@ class Staffa(JobCalls):
         """The words of the engine for callers without an event loop; see `staffa._bridge.at_once`."""
         return self._database.plain
 
+    @property
+    def crontab(self) -> list[CronEntry]:
+        """The cron entries of this instance. Raises `InvalidCron` where one is wrong.
+
+        Those of workers belong to the default instance; to each one where several could be it.
+        """
+        return crontab(self._cron, self._timezone, with_workers=is_default(self))
+
     # Parts
 
     def _assembled(self) -> Parts:
@@ -306,6 +324,8 @@ class Staffa(JobCalls):
             "peer": peer.run,
         }
         for plugin in self._plugins:
+            if isinstance(plugin, Crontab):
+                plugin.begin(self.crontab)
             duties[type(plugin).__name__] = partial(
                 repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
             )
@@ -372,7 +392,7 @@ def _with_standard(plugins: Sequence[Plugin]) -> list[Plugin]:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ConfigError(f"plugins: there are two of {kind.__name__}; give one")
-    standard: list[Plugin] = [kind() for kind in (Stager, Lifeline, Pruner) if kind not in kinds]
+    standard: list[Plugin] = [kind() for kind in (Stager, Lifeline, Pruner, Crontab) if kind not in kinds]
     return [*standard, *plugins]
 
 

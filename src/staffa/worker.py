@@ -17,11 +17,12 @@ from typing_extensions import Unpack
 
 from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
+from staffa._cron import Cron, crons
 from staffa._enqueuer import Enqueuer, default_instance
 from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Uniqueness
 from staffa._spelling import hint
 from staffa._unique import Unique, replacement_of, unique_of
-from staffa.errors import InvalidJob, InvalidWorker, UnknownWorker
+from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +79,7 @@ class WorkerOptions:
     args: Any = None
     unique: Uniqueness | None = None
     replace: Replacement | None = None
+    cron: tuple[Cron, ...] = ()
 
 
 class Worker:
@@ -87,8 +89,9 @@ class Worker:
     `timeout` (a timedelta, none by default), `args` (a type for the arguments), `name` (how jobs name this
     worker; module and class by default), `aliases` (names it had before), `unique` (True or a `Unique`: a job
     that repeats another one is not stored), `replace` (which fields of that one it changes instead, for all
-    states or by state). A subclass inherits all but `name` and `aliases`. Raises `InvalidWorker` where one of
-    them is wrong.
+    states or by state), `cron` (when its jobs are inserted by themselves: an expression, a `Cron`, or a list of
+    them). A subclass inherits all but `name`, `aliases` and `cron`. Raises `InvalidWorker` where one of them
+    is wrong.
     """
 
     options: ClassVar[WorkerOptions] = WorkerOptions()
@@ -107,6 +110,7 @@ class Worker:
         aliases: Sequence[str] = (),
         unique: Unique | bool | None = None,
         replace: Replacement | None = None,
+        cron: str | Cron | Sequence[str | Cron] = (),
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -124,6 +128,7 @@ class Worker:
         changes |= {
             "name": name or _stored_name(cls),
             "aliases": _several(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
+            "cron": _crons(cls, cron),
         }
         if unique is not None or replace is not None:
             changes |= _uniqueness(cls, unique, replace)
@@ -255,6 +260,7 @@ class FunctionOptions(TypedDict, total=False):
     aliases: Sequence[str]
     unique: Unique | bool
     replace: Replacement
+    cron: str | Cron | Sequence[str | Cron]
     backoff: Callable[[AnyJob], timedelta | float]
 
 
@@ -419,6 +425,16 @@ def _several(option: str, given: object, error: type[InvalidWorker | InvalidJob]
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise error(f"{option} must be a list of texts, not {given!r}")
     return tuple(given)
+
+
+def _crons(worker: type[Worker], given: object) -> tuple[Cron, ...]:
+    try:
+        found = crons(given)
+    except InvalidCron as error:
+        raise InvalidWorker(f"{worker.__qualname__}: cron: {error}") from error
+    if any(each.worker is not None for each in found):
+        raise InvalidWorker(f"{worker.__qualname__}: cron: this worker is the entry's worker; name no other")
+    return found
 
 
 def is_async(worker: type[Worker]) -> bool:

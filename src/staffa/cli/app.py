@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from staffa.cli import bench, database, doctor, enqueue, jobs, queues
+from staffa.cli import bench, cron, database, doctor, enqueue, jobs, queues
 from staffa.cli.run import run
 from staffa.cli.settings import configured, remember
 
@@ -31,6 +31,7 @@ app.command()(configured(run))
 app.command()(configured(enqueue.enqueue))
 app.add_typer(jobs.commands, name="jobs")
 app.add_typer(queues.commands, name="queues")
+app.add_typer(cron.commands, name="cron")
 app.command()(configured(doctor.doctor))
 app.command()(configured(bench.bench))
 

@@ -23,6 +23,8 @@ from staffa.engine import (
     Beat,
     Cancelled,
     Change,
+    CronMark,
+    CronTick,
     Engine,
     Exchanged,
     ProducerInfo,
@@ -201,6 +203,22 @@ class InlineEngine:
 
     async def backlog(self) -> Backlog:
         return Backlog([], 0)
+
+    async def clock(self) -> datetime:
+        return utc_now()
+
+    async def cron_marks(self, entries: Sequence[str]) -> list[CronMark]:
+        return []
+
+    async def record_ticks(self, ticks: Sequence[CronTick], *, now: datetime | None = None) -> list[AnyJob]:
+        return []
+
+    async def boot(
+        self, ticks: Sequence[CronTick], started: datetime, *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        return []
+
+    async def prune_ticks(self, age: timedelta, *, now: datetime | None = None) -> None: ...
 
 
 class PlainInlineEngine(InlineEngine):

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -14,12 +14,15 @@ from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import FINAL, AnyJob, Progress, State, replace
+from staffa._lifecycle import instant
 from staffa.engine import (
     Ack,
     Backlog,
     Beat,
     Cancelled,
     Change,
+    CronMark,
+    CronTick,
     Exchanged,
     ProducerInfo,
     Reconciled,
@@ -32,6 +35,7 @@ from staffa.engines._sql.rows import (
     conditions,
     fence,
     filtered,
+    moment_of,
     new_row,
     read_moment,
     settled_row,
@@ -129,6 +133,9 @@ class SqlEngine:
     async def insert(
         self, db: Session, jobs: Sequence[AnyJob], *, now: datetime | None = None
     ) -> list[AnyJob]:
+        return await self._store(db, jobs, now)
+
+    async def _store(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         if not jobs:
             return []
         given = written([new_row(position, job) for position, job in enumerate(jobs)])
@@ -370,6 +377,60 @@ class SqlEngine:
         [(strays,)] = await db.run("count_strays")
         return Backlog(waiting, strays)
 
+    @look
+    async def clock(self, db: Session) -> datetime:
+        return await _clock(db)
+
+    # What ticks
+
+    @word
+    async def record_ticks(
+        self, db: Session, ticks: Sequence[CronTick], *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        async with db.together():
+            return await self._record(db, ticks, now)
+
+    @word
+    async def boot(
+        self, db: Session, ticks: Sequence[CronTick], started: datetime, *, now: datetime | None = None
+    ) -> list[AnyJob]:
+        entries = [tick.entry for tick in ticks]
+        async with db.together():
+            booting = {row[0] for row in await db.run("mark_boot", entries=entries, started=started, now=now)}
+            await db.run("touch_boot", entries=entries, now=now)
+            return await self._record(db, [tick for tick in ticks if tick.entry in booting], now)
+
+    @word
+    async def prune_ticks(self, db: Session, age: timedelta, *, now: datetime | None = None) -> None:
+        await db.run("prune_ticks", seconds=age.total_seconds(), now=now)
+
+    @look
+    async def cron_marks(self, db: Session, entries: Sequence[str]) -> list[CronMark]:
+        return [
+            CronMark(entry, moment_of(since), moment_of(newest), job_id)
+            for entry, since, newest, job_id in await db.run("list_ticks", entries=list(entries))
+        ]
+
+    async def _record(self, db: Session, ticks: Sequence[CronTick], now: datetime | None) -> list[AnyJob]:
+        """Record ticks; a row that somebody else is about to record is waited for."""
+        if not ticks:
+            return []
+        ticks = [each._replace(tick=each.tick.astimezone(UTC)) for each in ticks]
+        given = [{"entry": each.entry, "tick": instant(each.tick)} for each in ticks]
+        recorded = {
+            (entry, moment_of(tick))
+            for entry, tick in await db.run("record_ticks", ticks=written(given), now=now)
+        }
+        new = [(each, job) for each in ticks if (job := each.job) and (each.entry, each.tick) in recorded]
+        stored = await self._store(db, [job for _, job in new], now)
+        named = [
+            {"entry": each.entry, "tick": instant(each.tick), "job_id": job.id}
+            for (each, _), job in zip(new, stored, strict=True)
+        ]
+        if named:
+            await db.run("name_ticks", ticks=written(named))
+        return stored
+
     # The one way of writing what a job became
 
     async def _settle(self, db: Session, acks: Sequence[Ack]) -> set[int]:
@@ -439,6 +500,4 @@ def _order(job: AnyJob) -> tuple[int, Any, int | None]:
 
 async def _clock(db: Session) -> datetime:
     [(now,)] = await db.run("clock")
-    moment = read_moment(now)
-    assert moment is not None  # noqa: S101 - a clock answers
-    return moment
+    return moment_of(now)

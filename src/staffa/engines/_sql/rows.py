@@ -153,6 +153,13 @@ def read_moment(value: str | datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
+def moment_of(value: str | datetime) -> datetime:
+    """Read an instant that cannot be missing."""
+    moment = read_moment(value)
+    assert moment is not None  # noqa: S101 - the column is not null
+    return moment
+
+
 def objects(value: Any) -> dict[str, Any]:
     """Read a column that holds an object, or something odd that somebody else wrote."""
     return value if isinstance(value, dict) else {}
