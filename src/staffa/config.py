@@ -17,6 +17,7 @@ from staffa._spelling import hint
 from staffa.errors import ConfigError
 
 Testing = Literal["manual", "inline"]
+LogFormat = Literal["text", "json"]
 
 FILE = "staffa.toml"
 PREFIX = "STAFFA_"
@@ -54,6 +55,7 @@ class Config:
     name: str = "Staffa"
     node: str | None = None
     testing: Testing | None = None
+    log_format: LogFormat = "text"
     grace: timedelta = timedelta(seconds=15)
     poll: timedelta = timedelta(seconds=1)
     heartbeat: timedelta = timedelta(seconds=5)
@@ -223,10 +225,15 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
-def _testing(value: object) -> str:
-    if value not in ("manual", "inline"):
-        raise ValueError(f'must be "manual" or "inline", not {value!r}')
-    return str(value)
+def _one_of(first: str, second: str) -> Callable[[object], str]:
+    """Make a reader of a word that must be one of two."""
+
+    def read(value: object) -> str:
+        if value not in (first, second):
+            raise ValueError(f'must be "{first}" or "{second}", not {value!r}')
+        return str(value)
+
+    return read
 
 
 def _positive(value: object) -> timedelta:
@@ -353,7 +360,8 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     "app": _app,
     "name": _text,
     "node": _text,
-    "testing": _testing,
+    "testing": _one_of("manual", "inline"),
+    "log_format": _one_of("text", "json"),
     "grace": duration,
     "poll": _positive,
     "heartbeat": _positive,

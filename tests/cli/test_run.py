@@ -1,5 +1,6 @@
 """`staffa run`, as its own process."""
 
+import json
 import signal
 import sys
 from datetime import timedelta
@@ -318,3 +319,46 @@ def test_a_wrong_log_level_is_refused_with_a_hint(staffa, sqlite_url):
 
     assert said.code == 2
     assert "did you mean 'debug'?" in said.err
+
+
+def test_every_line_of_a_json_log_is_one_object(project):
+    with_jobs = project.instance()
+    with_jobs.insert(Job(worker=project.worker("greet"), args={"name": "Asha"}, queue="mail"))
+    with_jobs.insert(Job(worker=project.worker("imports"), max_attempts=1))
+    with_jobs.close()
+
+    said = project.run("run", "--until-idle", "--log-format", "json")
+
+    lines = [json.loads(line) for line in said.err.splitlines()]
+    stops = [line for line in lines if line.get("event") == "JobStopped"]
+    assert [(line["job"]["state"], line["level"]) for line in sorted(stops, key=_level)] == [
+        ("completed", "info"),
+        ("discarded", "warning"),
+    ]
+    assert [line["event"] for line in lines if line.get("event", "").startswith("Instance")] == [
+        "InstanceStarted",
+        "InstanceStopped",
+    ]
+    assert any("there is no such branch" in line.get("message", "") for line in lines)
+    assert all({"time", "level"} <= line.keys() for line in lines)
+
+
+def _level(line):
+    return line["level"]
+
+
+def test_the_format_of_the_log_can_be_configured(project):
+    project.configure(log_format="json")
+
+    said = project.run("run", "--until-idle")
+
+    assert all("time" in json.loads(line) for line in said.err.splitlines())
+
+
+def test_a_wrong_log_format_is_refused(staffa, sqlite_url):
+    said = staffa("run", "--database", sqlite_url, "--log-format", "xml")
+
+    assert (said.code, said.err) == (
+        2,
+        'staffa: the command line: log_format: must be "text" or "json", not \'xml\'\n',
+    )

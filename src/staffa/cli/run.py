@@ -20,10 +20,11 @@ import typer
 from staffa._job import FAILED, State
 from staffa.cli.printing import counted
 from staffa.cli.settings import Settings
-from staffa.config import QueueConfig, queue_limits, unknown, without_password
+from staffa.config import LogFormat, QueueConfig, queue_limits, unknown, without_password
 from staffa.engines._sqlite_examination import SAFE_FOR_MANY
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from staffa.instance import Staffa
+from staffa.json_log import JsonFormatter, log_json
 from staffa.notifier import INSERT
 from staffa.telemetry import JobStopped
 from staffa.worker import registered
@@ -32,6 +33,7 @@ logger = logging.getLogger("staffa")
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 IDLE_CHECK_SECONDS = 0.2
+LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 STAGED_AT_ONCE = 5_000
 
 
@@ -51,21 +53,26 @@ def run(
         ),
     ] = False,
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help=f"One of {', '.join(LEVELS)}.")] = "info",
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="text, or json: one JSON object a line.")
+    ] = None,
 ) -> None:
     """Run queues until SIGTERM or Ctrl-C.
 
     The first signal takes no more jobs and waits the grace period for those that run; then what still runs is
     put back, and the exit code is 0. A second signal puts them back at once and exits 1.
     """
-    _log_to_stderr(log_level)
-    config = settings.config()
+    config = settings.config(log_format=log_format)
+    _log_to_stderr(log_level, config.log_format)
     staffa = settings.running_instance(config)
     _refuse_what_runs_nothing(staffa)
     settings.know_workers(staffa)
     if queue:
         staffa.queues = chosen(staffa.queues, queue)
     _tell_what_runs(staffa)
-    if logger.isEnabledFor(logging.DEBUG):
+    if config.log_format == "json":
+        log_json(staffa)
+    elif logger.isEnabledFor(logging.DEBUG):
         staffa.telemetry.attach(_log_the_others, JobStopped)
 
     # what jobs enqueue goes to the instance that runs them, whatever else their modules make
@@ -209,10 +216,12 @@ def _leave(code: int) -> NoReturn:
 # What is told
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str, form: LogFormat) -> None:
     if level.lower() not in LEVELS:
         raise ConfigError(f"--log-level: {unknown(level, LEVELS, 'level')}")
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(LINE))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     if level.lower() == "debug":
         logging.getLogger("psycopg.pool").setLevel(logging.DEBUG)
 
