@@ -73,7 +73,7 @@ def judge(shared_postgres_url: str) -> Iterator[psycopg.Cursor[bool]]:
 def pupil() -> Iterator[sqlite3.Connection]:
     """A connection to SQLite that learned what containing means."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        teach(connection)
+        teach(connection, connection.execute)
         yield connection
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 import sqlalchemy
 from sqlalchemy import Engine, create_engine, event, text
@@ -19,9 +20,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from staffa import Staffa, Worker
-from staffa.errors import DatabaseBusy, DatabaseError, SchemaMissing, UnsupportedConnection
-from staffa.integrations.sqlalchemy import join
+from staffa import Job, JobFilter, Staffa, Worker
+from staffa.errors import DatabaseBusy, SchemaMissing, UnsupportedConnection
 
 
 class Welcome(Worker):
@@ -242,7 +242,7 @@ def test_a_plain_session_needs_no_greenlet(sqlite_url: str):
 
         from sqlalchemy import create_engine
         from sqlalchemy.orm import Session, scoped_session, sessionmaker
-        from staffa import Staffa, Worker
+        from staffa import Job, JobFilter, Staffa, Worker
 
         class Welcome(Worker, name="welcome"): ...
 
@@ -345,9 +345,95 @@ def test_what_the_database_refuses_is_told_as_ours(staffa: Staffa, sql: Engine):
             Welcome.using(connection=session).enqueue()
 
 
-def test_joined_words_only_insert(staffa: Staffa, sql: Engine):
-    with Session(sql) as session, pytest.raises(DatabaseError, match="only inserting"):
-        join(session, staffa._database).tell("insert", []).send(None)
+# Acting on jobs
+
+
+def test_jobs_are_acted_on_in_the_transaction_of_a_session(staffa: Staffa, sql: Engine):
+    first, second = (Welcome.enqueue(user_id=each, tags=["x"]) for each in (1, 2))
+    with Session(sql) as session:
+        assert staffa.get(first.id, connection=session) == first
+        assert staffa.jobs(args={"user_id": 2}, connection=session) == [second]
+        [cancelled] = staffa.cancel(first, connection=session)
+        updated = staffa.update(second, args={"user_id": 3}, meta={"why": ["é", None]}, connection=session)
+        assert staffa.count(states="cancelled", connection=session) == 1
+        assert (staffa.get(first.id), staffa.get(second.id)) == (first, second)
+        session.commit()
+
+    assert (staffa.get(first.id), staffa.get(second.id)) == (cancelled, updated)
+    with Session(sql) as session:
+        assert staffa.retry_all(args={"user_id": 1}, connection=session) == [first.id]
+        assert staffa.update_all(JobFilter(), priority=3, connection=session) == [first.id, second.id]
+        assert staffa.delete(first, second, connection=session) == [first.id, second.id]
+        session.rollback()
+
+    assert (staffa.get(first.id), staffa.get(second.id)) == (cancelled, updated)
+
+
+async def test_jobs_are_acted_on_in_the_transaction_of_an_awaited_session(
+    staffa: Staffa, awaited_sql: AsyncEngine
+):
+    stored = await Welcome.aenqueue(user_id=1)
+    async with AsyncSession(awaited_sql) as session:
+        assert await staffa.acancel_all(args={"user_id": 1}, connection=session) == [stored.id]
+        assert await staffa.aretry(stored, connection=session) != []
+        changed = await staffa.aupdate(stored, lambda job: {"meta": {"seen": job.args}}, connection=session)
+        assert (await staffa.aget(stored.id)) == stored
+        await session.commit()
+
+    assert changed.meta == {"seen": {"user_id": 1}}
+    assert await staffa.aget(stored.id) == changed
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_every_driver_of_postgres_reads_the_same_job(
+    make_on: Callable[[str], Staffa], postgres_url: str, driver: str
+):
+    staffa = make_on(postgres_url)
+    engine = create_engine(for_driver(postgres_url, driver))
+    stored = _job_with_history(staffa)
+    with engine.connect() as connection:
+        assert staffa.jobs(JobFilter(tags=["a"], nodes="n"), connection=connection) == [stored]
+        assert staffa.retry_all(JobFilter(meta={"m": {}}), connection=connection) == [stored.id]
+        connection.rollback()
+    engine.dispose()
+
+
+async def test_asyncpg_reads_the_same_job(make_on: Callable[[str], Staffa], postgres_url: str):
+    staffa = make_on(postgres_url)
+    engine = create_async_engine(for_driver(postgres_url, "asyncpg"))
+    stored = await asyncio.to_thread(_job_with_history, staffa)
+    async with engine.connect() as connection:
+        assert await staffa.ajobs(JobFilter(tags=["a"], nodes="n"), connection=connection) == [stored]
+        assert await staffa.aretry_all(JobFilter(meta={"m": {}}), connection=connection) == [stored.id]
+        assert await staffa.aupdate_all(JobFilter(), args={"a": "1"}, tags=["b"], connection=connection) != []
+        await connection.rollback()
+    await engine.dispose()
+
+
+@pytest.fixture
+def make_on() -> Iterator[Callable[[str], Staffa]]:
+    made = []
+
+    def make_one(url: str) -> Staffa:
+        made.append(Staffa(url, testing="manual"))
+        return made[-1]
+
+    yield make_one
+    for instance in made:
+        instance.close()
+
+
+def _job_with_history(staffa: Staffa) -> Job:
+    stored = staffa.insert(
+        Job(worker="w", args={"a": "1", "b": [None]}, tags=["a", "1"], meta={"m": {"x": 1.5}})
+    )
+    with psycopg.connect(staffa.url) as connection:
+        connection.execute(
+            "update oban_jobs set state = 'discarded', attempt = 1, attempted_at = now(), discarded_at = now(),"
+            ' attempted_by = array[\'n\', \'p\'], errors = array[\'{"at": "x", "error": "1"}\'::jsonb]'
+        )
+    [found] = staffa.jobs(ids=stored.id)
+    return found
 
 
 # SQLite's transactions, in the ways SQLAlchemy's users run them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -15,14 +16,9 @@ decode = msgspec.json.Decoder(
 ).decode  # numbers are what their digits say, as in PostgreSQL
 
 
-def teach(connection: Any) -> None:
+def teach(connection: Any, execute: Callable[[str], Iterable[Any]]) -> None:
     """Make the function known on a connection, unless it is; one that is in use cannot be made anew."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    cursor.execute("select 1 from pragma_function_list where name = ?", [NAME])
-    known = cursor.fetchall()
-    cursor.close()
-    if not known:
+    if not list(execute(f"select 1 from pragma_function_list where name = '{NAME}'")):  # noqa: S608 - ours
         connection.create_function(NAME, 2, contains_text, deterministic=True)
 
 

@@ -19,12 +19,13 @@ import msgspec
 import psycopg
 import psycopg_pool
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestampLoader
 from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
-from staffa.engines._sql.rows import EARLIEST, Row, objects
+from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
 from staffa.engines._sql.statements import Statement, in_schema, statement
 from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
@@ -59,11 +60,15 @@ class AsyncSession:
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
+        if self._foreign and self._connection.info.transaction_status == TransactionStatus.IDLE:
+            await self._connection.execute(
+                "select"
+            )  # begins the caller's, so that ours is inside and commits nothing
         async with self._connection.transaction():
             yield
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        await self.run("notify", **_notification(self._schema, channel, payloads))
+        await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
         return _job(row)
@@ -90,11 +95,15 @@ class PlainSession:
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
+        if self._foreign and self._connection.info.transaction_status == TransactionStatus.IDLE:
+            self._connection.execute(
+                "select"
+            )  # begins the caller's, so that ours is inside and commits nothing
         with self._connection.transaction():
             yield
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        await self.run("notify", **_notification(self._schema, channel, payloads))
+        await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
         return _job(row)
@@ -108,12 +117,6 @@ def sql(name: Statement, schema: str) -> bytes:
     """Read a statement, `:name` written as psycopg reads it; the schema's own name holds no parameters."""
     text = PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name))
     return in_schema(text, schema.replace("%", "%%")).encode()
-
-
-def _notification(schema: str, channel: str, payloads: Sequence[Payload]) -> dict[str, str]:
-    """Write payloads as plain JSON, which every Oban reads, on the channel that Oban would use."""
-    texts = [msgspec.json.encode(payload).decode() for payload in payloads]
-    return {"channel": f"{schema}.oban_{channel}", "payloads": msgspec.json.encode(texts).decode()}
 
 
 # Values

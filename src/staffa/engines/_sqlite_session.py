@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from staffa._clock import utc_now
-from staffa._job import AnyJob, Job, State
+from staffa._job import AnyJob
 from staffa._lifecycle import instant
-from staffa.engines._sql.rows import Row, lists, objects
+from staffa.engines._sql.rows import Row, read_job
 from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import INSERT, Payload
@@ -56,7 +56,7 @@ class SqliteSession:
             self.left_notices = True
 
     async def run(self, name: Statement, **params: Any) -> list[Row]:
-        values = {key: _encoded(value) for key, value in params.items()}
+        values = {key: encoded(value) for key, value in params.items()}
         values["now"] = instant(params.get("now") or utc_now())
         try:
             cursor = self._connection.cursor()
@@ -69,11 +69,14 @@ class SqliteSession:
         return rows
 
     def together(self) -> nullcontext[None]:
-        """Do nothing: the whole word is one transaction already."""
+        """See that the whole word is one transaction; a caller's holds the lock before we read what we change."""
+        if not self._connection.in_transaction:
+            with translating():
+                self._connection.execute("begin immediate")
         return nullcontext()
 
     def job(self, row: Row) -> AnyJob:
-        return _job(row)
+        return job_of(row)
 
     async def reindex(self, name: str, within: timedelta) -> None:
         """Rebuild an index, or give up when the time is over."""
@@ -103,7 +106,7 @@ def statements(name: Statement) -> tuple[str, ...]:
 # Values
 
 
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
     match value:
         case list():
             return msgspec.json.encode(value).decode()
@@ -113,29 +116,8 @@ def _encoded(value: Any) -> Any:
             return value
 
 
-def _job(row: Row) -> AnyJob:
-    return Job(
-        id=row[0],
-        state=State(row[1]),
-        queue=row[2],
-        worker=row[3],
-        args=_from_json(row[4]),
-        meta=objects(_from_json(row[5])),
-        tags=lists(_from_json(row[6])),
-        errors=lists(_from_json(row[7])),
-        attempt=row[8],
-        max_attempts=row[9],
-        priority=row[10],
-        inserted_at=_instant(row[11]),
-        scheduled_at=_instant(row[12]),
-        attempted_at=_instant(row[13]),
-        completed_at=_instant(row[14]),
-        discarded_at=_instant(row[15]),
-        cancelled_at=_instant(row[16]),
-        attempted_by=lists(_from_json(row[17])),
-        take=row[18],
-        unique_key=row[19],
-    )
+def job_of(row: Row) -> AnyJob:
+    return read_job(row, json=_from_json, moment=_instant)
 
 
 def _from_json(value: Any) -> Any:

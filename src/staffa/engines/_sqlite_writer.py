@@ -144,6 +144,11 @@ class Writer:
             raise DatabaseError(
                 "this Staffa was used before a fork; SQLite's locks do not survive one: make a Staffa in each process"
             )
+        if threading.current_thread() is self._thread:
+            raise DatabaseError(
+                "this is called from within a change of the same database, which waits for it: "
+                "ask for what it needs before"
+            )
         with self._lock:
             if self._thread is None:
                 self._pid = os.getpid()
@@ -297,7 +302,7 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
             path, isolation_level=None, timeout=LONGEST_LOCK_SECONDS, check_same_thread=False
         )
         db.execute("pragma synchronous = normal")
-        teach(db)
+        teach(db, db.execute)
         if path != ":memory:":
             db.execute("pragma journal_mode = wal")
         for name, value in pragmas.items():

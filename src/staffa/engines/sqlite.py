@@ -79,7 +79,7 @@ class SqliteDatabase:
             raise UnsupportedConnection(
                 "this connection is in no transaction and would commit at once: begin one first"
             )
-        teach(connection)
+        teach(connection, _own_rows(connection))
         if connection.in_transaction:
             self.make_tables_inside(_own_rows(connection))
         else:

@@ -1,12 +1,14 @@
-"""Enqueueing in a transaction of SQLAlchemy: `using(connection=session_or_connection)`."""
+"""Storing jobs and acting on them in a transaction of SQLAlchemy: `connection=session_or_connection`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import (
@@ -24,9 +26,11 @@ from staffa._clock import utc_now
 from staffa._job import AnyJob
 from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
+from staffa.engines._containment import teach
 from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
-from staffa.engines._sql.rows import Row
-from staffa.engines._sql.statements import Statement, statement
+from staffa.engines._sql.rows import Row, notification, read_job, read_moment, written
+from staffa.engines._sql.statements import Statement, split, statement
+from staffa.engines._sqlite_session import encoded, job_of
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
 from staffa.errors import (
     DatabaseBusy,
@@ -36,7 +40,7 @@ from staffa.errors import (
     UnstorableData,
     UnsupportedConnection,
 )
-from staffa.notifier import Payload
+from staffa.notifier import INSERT, Payload
 
 try:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
@@ -53,6 +57,7 @@ Plain: TypeAlias = Connection | OrmSession
 Awaited: TypeAlias = "AsyncConnection | AsyncSession"
 
 FOLDERS = {"sqlite": "sqlite", "postgresql": "postgres"}
+TAGS, ERRORS, ATTEMPTED_BY = 6, 7, 17  # lists, among the columns of a job
 AUTOCOMMIT = (
     "this connection is in autocommit, so the job would be stored at once: "
     "take one without isolation_level='AUTOCOMMIT'"
@@ -60,7 +65,7 @@ AUTOCOMMIT = (
 
 
 def join(connection: Any, database: Database) -> Engine:
-    """Return words that insert in the caller's transaction. Raises `UnsupportedConnection`."""
+    """Return words that work in the caller's transaction. Raises `UnsupportedConnection`."""
     if not database.dialect:
         return database.joined(connection)
     if isinstance(database, SqliteDatabase) and database.path == ":memory:":
@@ -107,21 +112,36 @@ class AwaitedOn(InsideTransaction):
     read = write
 
 
-class InsertOnly:
-    """What no insert needs, and what a transaction of the caller's is not for."""
+class Joined(ABC):
+    """What all sessions in a caller's transaction do alike."""
 
-    def together(self) -> nullcontext[None]:
-        """Do nothing: the statements are in one transaction, the caller's."""
-        return nullcontext()
+    _database: Database
 
-    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:  # noqa: ARG002 - a Session
-        _refuse_all_but_inserting()
+    @abstractmethod
+    async def run(self, name: Statement, **params: Any) -> list[Row]: ...
 
-    def job(self, row: Row) -> AnyJob:  # noqa: ARG002 - a Session
-        _refuse_all_but_inserting()
+    @abstractmethod
+    async def hold(self) -> None: ...
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """See that SQLite's lock is held before we read what we change; the transaction is the caller's."""
+        if self._database.dialect == "sqlite":
+            await self.hold()
+        yield
+
+    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
+        """Tell everyone who listens, when the caller commits; of inserts SQLite's file itself tells."""
+        if self._database.schema is not None:
+            await self.run("notify", **notification(self._database.schema, channel, payloads))
+        elif channel != INSERT:
+            await self.run("write_notices", channel=channel, payloads=list(map(written, payloads)))
+
+    def job(self, row: Row) -> AnyJob:
+        return job_of(row) if self._database.dialect == "sqlite" else _postgres_job(row)
 
 
-class PlainSession(InsertOnly):
+class PlainSession(Joined):
     """Statements on a blocking connection."""
 
     def __init__(self, connection: Connection, database: Database) -> None:
@@ -130,8 +150,11 @@ class PlainSession(InsertOnly):
     async def run(self, name: Statement, **params: Any) -> list[Row]:
         return _rows(self._connection, self._database, name, params)
 
+    async def hold(self) -> None:
+        _hold(self._connection)
 
-class AwaitedSession(InsertOnly):
+
+class AwaitedSession(Joined):
     """Statements on an awaited connection or session, whose blocking inside SQLAlchemy runs for us."""
 
     def __init__(self, given: Awaited, database: Database) -> None:
@@ -142,6 +165,9 @@ class AwaitedSession(InsertOnly):
             return _rows(_joinable(inner, self._database), self._database, name, params)
 
         return await self._given.run_sync(run_inside)
+
+    async def hold(self) -> None:
+        await self._given.run_sync(lambda inner: _hold(_joinable(inner, self._database)))
 
 
 def _joinable(given: Plain, database: Database) -> Connection:
@@ -180,22 +206,44 @@ def _make_tables(connection: Connection, database: Database) -> None:
     driver: Any = connection.connection.driver_connection
     if not isinstance(database, SqliteDatabase):
         return
+    teach(connection.connection, connection.exec_driver_sql)
     if driver.in_transaction:
         database.make_tables_inside(connection.exec_driver_sql)
     else:
         database.make_tables()
 
 
+def _hold(connection: Connection) -> None:
+    """Take SQLite's write lock, unless the transaction began; drivers would begin with the first write only."""
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        with _translating():
+            connection.exec_driver_sql("begin immediate")
+
+
 def _rows(connection: Connection, database: Database, name: Statement, params: dict[str, Any]) -> list[Row]:
     if database.dialect == "sqlite":
-        params = {**params, "now": instant(params.get("now") or utc_now())}
+        params = {key: encoded(value) for key, value in params.items()}
+        params["now"] = instant(params.get("now") or utc_now())
+    rows: list[Row] = []
     with _translating():
-        found = connection.execute(text(_sql(database, name)), params)
-        return [tuple(row) for row in found]
+        for sql in split(statement(FOLDERS[database.dialect], name, database.schema)):
+            found = connection.execute(text(sql), params)
+            rows += [tuple(row) for row in found] if found.returns_rows else []
+    return rows
 
 
-def _sql(database: Database, name: Statement) -> str:
-    return statement(FOLDERS[database.dialect], name, database.schema)
+def _postgres_job(row: Row) -> AnyJob:
+    """Read a job as any driver of PostgreSQL gives it: some read JSON by themselves, some leave it as text."""
+    errors = [_read_json(each) for each in row[ERRORS] or ()]
+    tags, by = list(row[TAGS] or ()), list(row[ATTEMPTED_BY] or ())
+    clean = [*row]
+    clean[ERRORS], clean[TAGS], clean[ATTEMPTED_BY] = errors, tags, by
+    return read_job(tuple(clean), json=_read_json, moment=read_moment)
+
+
+def _read_json(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, str | bytes) else value
 
 
 @contextmanager
@@ -222,7 +270,3 @@ def _translated(error: DBAPIError) -> DatabaseError:
 
 def _sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-
-
-def _refuse_all_but_inserting() -> NoReturn:
-    raise UnsupportedConnection("only inserting goes through a connection of SQLAlchemy")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from staffa._filter import JobFilter
-from staffa._job import AnyJob, State, replace
+from staffa._job import AnyJob, Job, State, replace
 from staffa._lifecycle import instant
 from staffa.engine import Ack
 from staffa.engines._sql.statements import Filtered
+from staffa.notifier import Payload
 
 Row = tuple[Any, ...]
 
@@ -91,6 +93,11 @@ def updated_row(job: AnyJob, changed: AnyJob) -> dict[str, Any]:
     return {"id": job.id, **row}
 
 
+def notification(schema: str, channel: str, payloads: Sequence[Payload]) -> dict[str, str]:
+    """Write payloads as plain JSON, which every Oban reads, on the channel that Oban would use."""
+    return {"channel": f"{schema}.oban_{channel}", "payloads": written(list(map(written, payloads)))}
+
+
 def settled_row(ack: Ack) -> dict[str, Any]:
     held, after = ack
     meta = {key: value for key, value in after.meta.items() if held.meta.get(key) != value}
@@ -131,6 +138,32 @@ def _instant(moment: datetime | None) -> str | None:
 
 
 # And back
+
+
+def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], datetime | None]) -> AnyJob:
+    """Read a job from the columns that every statement lists in the same order, as a driver gave them."""
+    return Job(
+        id=row[0],
+        state=State(row[1]),
+        queue=row[2],
+        worker=row[3],
+        args=json(row[4]),
+        meta=objects(json(row[5])),
+        tags=lists(json(row[6])),
+        errors=lists(json(row[7])),
+        attempt=row[8],
+        max_attempts=row[9],
+        priority=row[10],
+        inserted_at=moment(row[11]),
+        scheduled_at=moment(row[12]),
+        attempted_at=moment(row[13]),
+        completed_at=moment(row[14]),
+        discarded_at=moment(row[15]),
+        cancelled_at=moment(row[16]),
+        attempted_by=lists(json(row[17])),
+        take=row[18],
+        unique_key=row[19],
+    )
 
 
 def stored_job(job: AnyJob, row: Row) -> AnyJob:
