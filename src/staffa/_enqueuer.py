@@ -27,6 +27,7 @@ class Enqueuer(Protocol):
 
 
 _instances: list[weakref.ref[Enqueuer]] = []
+_preferred: list[Enqueuer] = []
 _override: ContextVar[Enqueuer | None] = ContextVar("staffa_instance", default=None)
 
 
@@ -38,6 +39,11 @@ def offer(instance: Enqueuer) -> None:
 def withdraw(instance: Enqueuer) -> None:
     """Let workers enqueue through an instance no longer, unless it is named."""
     _instances[:] = [reference for reference in _instances if reference() is not instance]
+
+
+def prefer(instance: Enqueuer) -> None:
+    """Make an instance the default of this whole process."""
+    _preferred[:] = [instance]
 
 
 @contextmanager
@@ -60,8 +66,9 @@ def is_default(instance: Enqueuer) -> bool:
 
 def default_instance() -> Enqueuer:
     """Find the instance that takes jobs where none is named. Raises `NoInstance`."""
-    if chosen := _override.get():
-        return chosen
+    for chosen in (_override.get(), *_preferred):
+        if chosen is not None:
+            return chosen
     living = [instance for reference in tuple(_instances) if (instance := reference()) is not None]
     chosen_ones = [instance for instance in living if instance.default] or living
     if len(chosen_ones) == 1:

@@ -17,12 +17,12 @@ from typing import Any
 from staffa import _lifecycle
 from staffa._backoff import retry_delay
 from staffa._clock import LONGEST_DELAY, Clock, running_from, utc_now
-from staffa._hands import Hands, InThisThread
+from staffa._hands import Hands, InThisThread, Place, RaisedApart
 from staffa._job import AnyJob, State, current, replace
 from staffa._running import Running, Stop
-from staffa.errors import InvalidArguments, JobTimeout, UnknownWorker
+from staffa.errors import InvalidArguments, JobTimeout, ProcessDied, UnknownWorker
 from staffa.telemetry import JobStarted, JobStopped, Telemetry
-from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async
+from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async, performed
 
 logger = logging.getLogger("staffa")
 
@@ -69,6 +69,8 @@ class _Attempt:
     def __init__(self, job: AnyJob, running: Running, hands: Hands, clock: Clock) -> None:
         self.error: BaseException | None = None
         self._job, self._running, self._hands, self._clock = job, running, hands, clock
+        self._stored = job
+        self._place: Place | None = None
         self._worker: Worker | None = None
 
     async def outcome(self) -> AnyJob | None:
@@ -97,10 +99,10 @@ class _Attempt:
             self.error = error
             return _lifecycle.cancelled(job, now(), _shortened(str(error)))
         except BAD_CODE as error:
-            return self._failed(error, _traced(error))
+            return self._failed(error, traced(error))
 
         try:
-            answer = await self._within_timeout(self._worker, found.options.timeout)
+            answer = await self._in_its_place(self._worker)
         except asyncio.CancelledError as error:
             return self._stopped(error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -110,8 +112,16 @@ class _Attempt:
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises fails its job
             if self._running.stopped in (Stop.CANCELLED, Stop.LOST):
                 return self._stopped(error)
-            return self._failed(error, _traced(error))
+            return self._failed(*_told(error))
         return self._answered(answer)
+
+    async def _in_its_place(self, worker: Worker) -> Any:
+        """Run a worker here, or in a process; that one's start is not the job's time."""
+        options, apart = worker.options, self._hands.apart
+        if apart is None or options.executor != "process":
+            return await self._within_timeout(worker, options.timeout)
+        async with apart.place() as self._place:
+            return await self._within_timeout(worker, options.timeout)
 
     async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:  # noqa: ASYNC109 - the worker's own option
         in_callers_thread = isinstance(self._hands, InThisThread) and not is_async(type(worker))
@@ -127,13 +137,11 @@ class _Attempt:
             raise JobTimeout(f"{self._job.worker} timed out after {timeout.total_seconds():g} s") from None
 
     async def _perform(self, worker: Worker) -> Any:
+        if self._place is not None:
+            return await self._place.perform(self._running, type(worker), self._stored)
         if is_async(type(worker)):
             return await worker.perform(_shown(self._job))
-        answer = await self._hands.call(self._running, worker.perform, _shown(self._job))
-        if inspect.iscoroutine(answer):
-            answer.close()
-            raise TypeError(f"perform of {self._job.worker} returned a coroutine: make it `async def`")
-        return answer
+        return await self._hands.call(self._running, performed, worker, _shown(self._job))
 
     def _answered(self, answer: object) -> AnyJob | None:
         job, now = self._job, self._clock
@@ -171,7 +179,7 @@ class _Attempt:
             case _:
                 if task is not None and task.cancelling():
                     raise error
-                return self._failed(error, _traced(error))
+                return self._failed(error, traced(error))
         if task is not None:
             task.uncancel()
         return after
@@ -245,7 +253,17 @@ def _duration(value: object) -> timedelta:
     return min(max(delay, timedelta(0)), LONGEST_DELAY)
 
 
-def _traced(error: BaseException) -> str:
+def _told(error: BaseException) -> tuple[BaseException, str]:
+    """Give what a worker raised, and what to write of it."""
+    match error:
+        case RaisedApart():
+            return error.error, error.text
+        case ProcessDied():
+            return error, str(error)
+    return error, traced(error)
+
+
+def traced(error: BaseException) -> str:
     """Write an exception with its traceback, from the worker's own code on."""
     trace = error.__traceback__
     while (

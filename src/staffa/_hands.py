@@ -1,4 +1,4 @@
-"""Where plain functions run."""
+"""Where plain functions run, and how workers are run elsewhere."""
 
 from __future__ import annotations
 
@@ -6,19 +6,48 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from staffa._job import AnyJob
 from staffa._running import Running
+from staffa.worker import Worker
+
+
+class Place(Protocol):
+    """A process that waits for one job."""
+
+    async def perform(self, running: Running, worker: type[Worker], job: AnyJob) -> Any: ...
+
+
+class Apart(Protocol):
+    """Where workers run that asked for a process."""
+
+    def place(self) -> AbstractAsyncContextManager[Place]: ...
 
 
 class Hands(Protocol):
-    """Where plain functions run."""
+    """Where plain functions run, and workers that asked for a process: here too, where `apart` is None."""
+
+    @property
+    def apart(self) -> Apart | None: ...
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any: ...
 
 
+class RaisedApart(Exception):
+    """Carries what a worker raised in another process, with the traceback it had there."""
+
+    def __init__(self, error: BaseException, text: str) -> None:
+        super().__init__(text)
+        self.error, self.text = error, text
+        error.__cause__ = error.__cause__ or self
+
+
 class InThisThread:
     """Plain functions run where they are called; nothing waits."""
+
+    apart = None
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:  # noqa: ARG002 - a Hands
         return function(*args)
@@ -27,8 +56,8 @@ class InThisThread:
 class InThreads:
     """Plain functions run in threads of a pool; a running attempt remembers the one it keeps busy."""
 
-    def __init__(self, pool: Executor) -> None:
-        self._pool = pool
+    def __init__(self, pool: Executor, apart: Apart | None = None) -> None:
+        self._pool, self.apart = pool, apart
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
         context = contextvars.copy_context()

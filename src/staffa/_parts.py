@@ -11,6 +11,7 @@ from typing import Any
 
 from staffa._heart import Heart
 from staffa._peer import Peer
+from staffa._processes import InProcesses
 from staffa._producer import Producer
 
 logger = logging.getLogger("staffa")
@@ -27,10 +28,13 @@ class Parts:
         peer: Peer,
         heart: Heart,
         duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+        *,
         threads: ThreadPoolExecutor,
+        processes: InProcesses,
     ) -> None:
         self.peer = peer
-        self._producers, self._heart, self._duties, self._threads = producers, heart, duties, threads
+        self._producers, self._heart, self._duties = producers, heart, duties
+        self._threads, self._processes = threads, processes
         self._loop = asyncio.get_running_loop()
         self._queue_tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
@@ -52,6 +56,7 @@ class Parts:
         try:
             await asyncio.gather(*self._queue_tasks)
         finally:
+            await self._processes.close()
             await self._loop.run_in_executor(None, self._heart.stop)
             for task in (*self._duty_tasks, *self._queue_tasks):
                 task.cancel()

@@ -294,6 +294,10 @@ class Database(Protocol):
         """Who is told of the words that are called."""
 
     @property
+    def reach(self) -> str | None:
+        """The URL by which another process on this machine reaches the same jobs; None where none can."""
+
+    @property
     def engine(self) -> Engine:
         """The words, awaited, on any event loop."""
 

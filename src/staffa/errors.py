@@ -21,6 +21,7 @@ StaffaError
 │   ├── SchemaUnsupported   there are tables that cannot be adopted
 │   └── UnsupportedConnection  a caller's connection cannot be joined
 ├── JobTimeout              an attempt took longer than its worker allows (also a TimeoutError)
+├── ProcessDied             the process that ran a job ended before the job did
 └── JobFailed               a worker answered `Error(reason)`
 """
 
@@ -107,6 +108,10 @@ class UnsupportedConnection(DatabaseError, TypeError):
 
 class JobTimeout(StaffaError, TimeoutError):
     """An attempt took longer than its worker's `timeout`."""
+
+
+class ProcessDied(StaffaError):
+    """The process that ran a job ended before the job did; the message says how."""
 
 
 class JobFailed(StaffaError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from uuid import uuid4
 from staffa._bridge import refuse_inside_loop
 from staffa._cron import DEFAULT_ZONE, Cron, CronEntry, crons, zone
 from staffa._crontab import crontab
+from staffa._dialogue import Begin
 from staffa._enqueuer import is_default, offer, overridden
 from staffa._examination import examined
 from staffa._finding import Finding
@@ -28,6 +31,7 @@ from staffa._job import AnyJob, State
 from staffa._job_calls import JobCalls
 from staffa._parts import Parts
 from staffa._peer import Peer
+from staffa._processes import InProcesses, in_child
 from staffa._producer import Producer
 from staffa._repeat import repeat
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
@@ -216,6 +220,11 @@ class Staffa(JobCalls):
         """Run the queues on this event loop. Raises `SchemaMissing` where `staffa migrate` was forgotten."""
         if self._started:
             raise InstanceError(f"{self!r} runs already: stop it first, or make another")
+        if in_child():
+            raise InstanceError(
+                "this process runs one job for another, and no queues: it imported a program that starts them;"
+                " guard that with `if __name__ == '__main__':`"
+            )
         self._started = True
         try:
             import_modules(self.modules)
@@ -289,7 +298,8 @@ class Staffa(JobCalls):
             max_workers=THREADS_PER_SLOT * max(1, sum(queue.limit for queue in self.queues.values())),
             thread_name_prefix="staffa-job",
         )
-        hands = InThreads(threads)
+        processes = InProcesses(threads, partial(self._beginning, default=is_default(self)))
+        hands = InThreads(threads, processes)
         self._producers = {
             name: Producer(
                 name,
@@ -329,7 +339,25 @@ class Staffa(JobCalls):
             duties[type(plugin).__name__] = partial(
                 repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
             )
-        return Parts(self._producers, peer, heart, duties, threads)
+        return Parts(self._producers, peer, heart, duties, threads=threads, processes=processes)
+
+    def _beginning(self, *, default: bool) -> Begin:
+        """Say what a process must know that runs jobs for this one, and may enqueue others."""
+        levels = {
+            name: logger.level
+            for name, logger in logging.Logger.manager.loggerDict.items()
+            if isinstance(logger, logging.Logger) and logger.level
+        }
+        return Begin(
+            parent=os.getpid(),
+            modules=self.modules,
+            url=self._database.reach,
+            schema=self.schema,
+            name=self.name,
+            node=self.node,
+            default=default,
+            levels={**levels, "root": logging.getLogger().level},
+        )
 
     def _heard(self, channel: str, payload: Payload) -> None:
         if channel == INSERT:

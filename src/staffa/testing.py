@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
 from staffa.telemetry import JobStopped
-from staffa.worker import JobFunction, Worker, find, is_async, registered
+from staffa.worker import JobFunction, Worker, find, is_async, performed, registered
 
 AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
 
@@ -101,7 +100,7 @@ def perform_job(worker: AnyWorker, args: object = None, /, **options: Unpack[Per
     kind, job = _prepared(worker, args, options)
     if not is_async(kind):
         with _as_current(job):
-            return _answer(kind, kind().perform(job))
+            return performed(kind(), job)
 
     refuse_inside_loop("perform_job", "aperform_job(...)")
     with asyncio.Runner() as loop, _as_current(job):
@@ -115,7 +114,7 @@ async def aperform_job(worker: AnyWorker, args: object = None, /, **options: Unp
         if is_async(kind):
             return await kind().perform(job)
         with ThreadPoolExecutor(1) as threads:
-            return _answer(kind, await InThreads(threads).call(Running(), kind().perform, job))
+            return await InThreads(threads).call(Running(), performed, kind(), job)
 
 
 def _prepared(worker: AnyWorker, args: object, options: PerformOptions) -> tuple[type[Worker], AnyJob]:
@@ -152,14 +151,6 @@ def _as_current(job: AnyJob) -> Iterator[None]:
         yield
     finally:
         current.reset(token)
-
-
-def _answer(kind: type[Worker], answer: Any) -> Any:
-    """Refuse the coroutine of a plain function, as the machine does."""
-    if inspect.iscoroutine(answer):
-        answer.close()
-        raise TypeError(f"perform of {kind.options.name} returned a coroutine: make it `async def`")
-    return answer
 
 
 # Running stored jobs

@@ -11,7 +11,7 @@ from dataclasses import replace as with_changes
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, ClassVar, Generic, ParamSpec, TypedDict, TypeVar, overload
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypedDict, TypeVar, get_args, overload
 
 from typing_extensions import Unpack
 
@@ -26,6 +26,7 @@ from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Place = Literal["thread", "process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class WorkerOptions:
     unique: Uniqueness | None = None
     replace: Replacement | None = None
     cron: tuple[Cron, ...] = ()
+    executor: Place | None = None
+    max_memory: int | None = None
 
 
 class Worker:
@@ -90,8 +93,9 @@ class Worker:
     worker; module and class by default), `aliases` (names it had before), `unique` (True or a `Unique`: a job
     that repeats another one is not stored), `replace` (which fields of that one it changes instead, for all
     states or by state), `cron` (when its jobs are inserted by themselves: an expression, a `Cron`, or a list of
-    them). A subclass inherits all but `name`, `aliases` and `cron`. Raises `InvalidWorker` where one of them
-    is wrong.
+    them), `executor` ("process": a process of its own for each running job; by default a thread, or the event
+    loop for `async def`), `max_memory` (bytes that such a process may take). A subclass inherits all but
+    `name`, `aliases` and `cron`. Raises `InvalidWorker` where one of them is wrong.
     """
 
     options: ClassVar[WorkerOptions] = WorkerOptions()
@@ -111,6 +115,8 @@ class Worker:
         unique: Unique | bool | None = None,
         replace: Replacement | None = None,
         cron: str | Cron | Sequence[str | Cron] = (),
+        executor: Place | None = None,
+        max_memory: int | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -123,6 +129,8 @@ class Worker:
             "tags": None if tags is None else _several(f"{cls.__qualname__}: tags", tags, InvalidWorker),
             "timeout": timeout,
             "args": args,
+            "executor": executor,
+            "max_memory": max_memory,
         }
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         changes |= {
@@ -139,7 +147,7 @@ class Worker:
         register(cls)
 
     def perform(self, job: AnyJob) -> Any:
-        """Do the work; `def` runs in a thread, `async def` on the event loop.
+        """Do the work; `def` runs in a thread, `async def` on the event loop, unless `executor` says otherwise.
 
         Answer `Cancel`, `Snooze` or `Error` to say so; anything else completes the job, raising fails it.
         """
@@ -261,6 +269,8 @@ class FunctionOptions(TypedDict, total=False):
     unique: Unique | bool
     replace: Replacement
     cron: str | Cron | Sequence[str | Cron]
+    executor: Place
+    max_memory: int
     backoff: Callable[[AnyJob], timedelta | float]
 
 
@@ -368,6 +378,19 @@ def _stored_name(worker: type[Worker]) -> str:
     return f"{module}.{worker.__qualname__}"
 
 
+def home(worker: type[Worker]) -> str:
+    """Name the module from which another process can import a worker. Raises `InvalidWorker`."""
+    module = worker.__module__
+    if module == "__main__":
+        module = _main_module(worker)
+    if module == "__main__" or "<locals>" in worker.__qualname__:
+        raise InvalidWorker(
+            f"{worker.__qualname__} is defined where no other process can import it:"
+            ' executor="process" needs a worker at the top of a module'
+        )
+    return module
+
+
 def _main_module(worker: type[Worker]) -> str:
     """Find the name under which another process can import what runs as the main module here."""
     main = sys.modules["__main__"]
@@ -405,6 +428,27 @@ def _check(worker: type[Worker]) -> None:
                 raise InvalidWorker(f"{label}: {hook} is async but perform is not; make both alike")
     if inspect.iscoroutinefunction(worker.backoff):
         raise InvalidWorker(f"{label}: backoff must be a plain function")
+    _check_place(worker)
+
+
+def _check_place(worker: type[Worker]) -> None:
+    options, label = worker.options, worker.__qualname__
+    if options.executor not in (None, *get_args(Place)):
+        raise InvalidWorker(f'{label}: executor must be "thread" or "process", not {options.executor!r}')
+    if options.executor == "thread" and is_async(worker):
+        raise InvalidWorker(
+            f'{label}: perform is async and runs on the event loop; make it `def`, or use executor="process"'
+        )
+    if options.executor == "process":
+        home(worker)
+    if options.max_memory is None:
+        return
+    if type(options.max_memory) is not int or options.max_memory < 1:
+        raise InvalidWorker(
+            f"{label}: max_memory must be a whole number of bytes, not {options.max_memory!r}"
+        )
+    if options.executor != "process":
+        raise InvalidWorker(f'{label}: max_memory needs executor="process": threads share their memory')
 
 
 def _uniqueness(worker: type[Worker], unique: object, replace: object) -> dict[str, Any]:
@@ -440,6 +484,15 @@ def _crons(worker: type[Worker], given: object) -> tuple[Cron, ...]:
 def is_async(worker: type[Worker]) -> bool:
     """Tell whether a worker runs on the event loop; decided by its function, once."""
     return inspect.iscoroutinefunction(worker.perform)
+
+
+def performed(worker: Worker, job: AnyJob) -> Any:
+    """Perform a plain worker. Raises `TypeError` where it should have been `async def`."""
+    answer = worker.perform(job)
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"perform of {job.worker} returned a coroutine: make it `async def`")
+    return answer
 
 
 def _unknown_option(

@@ -71,8 +71,10 @@ class Project:
     def write(self, name: str, text: str) -> None:
         (self.path / name).write_text(text)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start `staffa` as its own process."""
+    def start(
+        self, *arguments: str, in_group: bool = False, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start `staffa` as its own process, as a shell does in a terminal if it is to be a group's first."""
         process = subprocess.Popen(
             [sys.executable, "-m", "staffa", *arguments],
             cwd=self.path,
@@ -80,6 +82,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0 if in_group else None,
         )
         self.started.append(process)
         return process

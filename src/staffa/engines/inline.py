@@ -41,7 +41,7 @@ from staffa.worker import find, is_async
 class InlineDatabase:
     """Runs jobs where they are enqueued. Exceptions of workers reach the caller; scheduled jobs run at once."""
 
-    dialect, schema, channel = "", None, None
+    dialect, schema, channel, reach = "", None, None, None
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry

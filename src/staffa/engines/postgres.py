@@ -63,7 +63,7 @@ class PostgresDatabase:
     ) -> None:
         if "\0" in schema or not 0 < len(schema.encode(errors="replace")) <= LONGEST_SCHEMA:
             raise ConfigError(f"schema: a name of 1 to {LONGEST_SCHEMA} bytes, not {schema!r}")
-        self._url, self.schema = conninfo_of(url), schema
+        self._url, self.schema, self.reach = conninfo_of(url), schema, url
         self.channel = f"{schema}.oban_insert"
         self.tables = PostgresTables(self._url, schema, CONNECTION_OPTIONS)
         self._pool_size = pool_size

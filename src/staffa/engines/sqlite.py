@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from staffa._finding import Finding
 from staffa.engine import Engine, Reindexed, TablesStatus
@@ -42,6 +42,7 @@ class SqliteDatabase:
 
     def __init__(self, url: str, *, telemetry: Telemetry | None = None) -> None:
         self.path = path_of(url)
+        self.reach = None if self.path == ":memory:" else f"sqlite:///{quote(self.path)}"
         self.telemetry = telemetry or Telemetry()
         local = LocalNotifier(self.telemetry)
         self.writer = Writer(self.path, tell=local.tell)
