@@ -282,8 +282,7 @@ async def test_a_process_that_dies_while_it_waits_is_replaced_before_the_next_jo
     async with staffa:
         await finished(staffa, [await staffa.ainsert(note_pid.new(str(tmp_path / "first")))])
         [pid] = await pids_in(tmp_path / "first")
-        os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: not lives(pid))
+        os.kill(pid, signal.SIGKILL)  # and it may still seem to live when the next job comes
 
         [after] = await finished(staffa, [await staffa.ainsert(note_pid.new(str(tmp_path / "second")))])
 

@@ -33,6 +33,7 @@ from staffa._dialogue import (
     Raised,
     Ready,
     Stopped,
+    Taken,
     Told,
     Unready,
     packed,
@@ -162,6 +163,7 @@ class Service:
                 return self._lose_parent()
             match word:
                 case Perform():
+                    self._say(Taken())
                     self._running = Running()
                     self._requests.put(word)
                 case Hurry():

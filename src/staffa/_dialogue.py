@@ -61,6 +61,11 @@ class Unready:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """I have the job, and begin."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """My job is this far."""
 

@@ -25,6 +25,7 @@ from staffa._dialogue import (
     Raised,
     Ready,
     Stopped,
+    Taken,
     Told,
     Unready,
     unpacked,
@@ -65,11 +66,11 @@ class InProcesses:
     @asynccontextmanager
     async def place(self) -> AsyncIterator[Place]:
         """Give a child that waits for a job; starting one may take a moment, which is not the job's time."""
-        child = self._spare() or await self._started()
+        place = Place(self, self.spare() or await self.started())
         try:
-            yield Place(self, child)
+            yield place
         finally:
-            self._keep(child)
+            self._keep(place.child)
 
     async def close(self) -> None:
         """Kill the children that run jobs, end the others."""
@@ -80,6 +81,37 @@ class InProcesses:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(None, child.end) for child in idle))
         self._children.difference_update(idle)
+
+    def spare(self) -> Child | None:
+        while self._idle:
+            child = self._idle.pop()
+            if child.lives:
+                return child
+            self._forget(child)  # somebody killed it
+        return None
+
+    async def started(self) -> Child:
+        # Started by the loop's own thread, at whose end Linux ends the child.
+        child = Child(self._begin())
+        self._children.add(child)
+        waiting = self._in_thread(child.begun)
+        try:
+            await asyncio.wait([waiting], timeout=START_SECONDS)
+        except asyncio.CancelledError:
+            child.kill()
+            self._children.discard(child)
+            raise
+        said = waiting.result() if waiting.done() else Unready(f"it did not start in {START_SECONDS:g} s")
+        if isinstance(said, Ready):
+            return child
+        child.kill()
+        self._forget(child)
+        if isinstance(said, ProcessDied):
+            raise said
+        raise RaisedApart(
+            ProcessDied("the process for this job could not start"),
+            f"the process for this job could not start:\n{said.text}",
+        )
 
     async def attended(self, child: Child, running: Running, request: Perform) -> Outcome:
         """Run a job in a child. Cancelled, it kills the child, after a short notice where there is time for one."""
@@ -108,41 +140,10 @@ class InProcesses:
             await asyncio.wait([attending], timeout=NOTICE_SECONDS)
         return attending.done()
 
-    def _spare(self) -> Child | None:
-        while self._idle:
-            child = self._idle.pop()
-            if child.lives:
-                return child
-            self._forget(child)  # somebody killed it
-        return None
-
-    async def _started(self) -> Child:
-        # Started by the loop's own thread, at whose end Linux ends the child.
-        child = Child(self._begin())
-        self._children.add(child)
-        waiting = self._in_thread(child.begun)
-        try:
-            await asyncio.wait([waiting], timeout=START_SECONDS)
-        except asyncio.CancelledError:
-            child.kill()
-            self._children.discard(child)
-            raise
-        said = waiting.result() if waiting.done() else Unready(f"it did not start in {START_SECONDS:g} s")
-        if isinstance(said, Ready):
-            return child
-        child.kill()
-        self._children.discard(child)
-        if isinstance(said, ProcessDied):
-            raise said
-        raise RaisedApart(
-            ProcessDied("the process for this job could not start"),
-            f"the process for this job could not start:\n{said.text}",
-        )
-
     def _keep(self, child: Child) -> None:
         """Keep a child for the next job, unless it is used up or one too many."""
         full = len(self._idle) >= SPARE_CHILDREN
-        if self._closed or full or not child.waits or child.jobs >= JOBS_PER_CHILD:
+        if self._closed or full or not child.usable or child.jobs >= JOBS_PER_CHILD:
             self._forget(child)
         else:
             self._idle.append(child)
@@ -160,12 +161,16 @@ class Place:
     """A child, for the time of one job."""
 
     def __init__(self, processes: InProcesses, child: Child) -> None:
-        self._processes, self._child = processes, child
+        self._processes, self.child = processes, child
 
     async def perform(self, running: Running, worker: type[Worker], job: AnyJob) -> Any:
         """Give the worker's answer. Raises `RaisedApart` for what it raised, and `ProcessDied`."""
         request = Perform(home(worker), replace(job, running=None), worker.options.max_memory)
-        match await self._processes.attended(self._child, running, request):
+        outcome = await self._processes.attended(self.child, running, request)
+        while isinstance(outcome, ProcessDied) and self.child.died_waiting:
+            self.child = self._processes.spare() or await self._processes.started()
+            outcome = await self._processes.attended(self.child, running, request)
+        match outcome:
             case Answered(answer):
                 return unpacked(answer)
             case Raised(error, summary, text):
@@ -181,8 +186,7 @@ class Child:
 
     def __init__(self, begin: Begin) -> None:
         self.jobs = 0
-        self.waits = False
-        self._killed = False
+        self.waits = self.took = self._killed = False
         self._talk, theirs = Pipe()
         with theirs:
             # A group of its own: Ctrl-C is for the parent to hear, and what a job starts is killed with it.
@@ -195,6 +199,15 @@ class Child:
         self._saying, self._ending = threading.Lock(), threading.Lock()
         self.say(sys.path)
         self.say(begin)
+
+    @property
+    def usable(self) -> bool:
+        return self.waits and not self._killed
+
+    @property
+    def died_waiting(self) -> bool:
+        """Tell whether it was killed between two jobs, so that it never took the second."""
+        return self.jobs > 1 and not self.took
 
     @property
     def lives(self) -> bool:
@@ -212,7 +225,7 @@ class Child:
 
     def perform(self, running: Running, request: Perform) -> Outcome:
         """Have it run a job to the end of one of the two; blocks."""
-        self.waits = False
+        self.waits = self.took = False
         self.jobs += 1
         self.say(request)
         said: Outcome = self._until(Answered, Raised, Stopped, running=running)
@@ -244,6 +257,8 @@ class Child:
             except Exception as error:  # noqa: BLE001 - half a word, or garbage: nothing it says can be relied on
                 return self._died(error)
             match said:
+                case Taken():
+                    self.took = True
                 case Told(progress) if running is not None:
                     running.told = dict(progress)
                 case Logged(record):
@@ -293,7 +308,8 @@ def _log(record: object) -> None:
     if isinstance(record, logging.LogRecord):
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+            with suppress(Exception):  # a handler's own; the job has nothing to do with it
+                logger.handle(record)
 
 
 def _uncancel() -> None:

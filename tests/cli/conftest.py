@@ -71,9 +71,7 @@ class Project:
     def write(self, name: str, text: str) -> None:
         (self.path / name).write_text(text)
 
-    def start(
-        self, *arguments: str, in_group: bool = False, **environment: str
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, in_group: bool = False, **environment: str) -> subprocess.Popen[str]:
         """Start `staffa` as its own process, as a shell does in a terminal if it is to be a group's first."""
         process = subprocess.Popen(
             [sys.executable, "-m", "staffa", *arguments],
