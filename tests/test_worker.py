@@ -104,7 +104,7 @@ def test_defaults_are_those_of_oban():
         ({"quue": "mail"}, "Declared has no option 'quue'; did you mean 'queue'?"),
         (
             {"colour": 1},
-            "Declared has no option 'colour'; known are aliases, args, cron, max_attempts, name, priority",
+            "Declared has no option 'colour'; known are aliases, args, cron, executor",
         ),
         ({"max_attempts": 0}, "Declared: max_attempts must be a whole number above 0, not 0"),
         ({"max_attempts": True}, "Declared: max_attempts must be a whole number above 0, not True"),

@@ -99,7 +99,7 @@ class InProcesses:
             await asyncio.wait([waiting], timeout=START_SECONDS)
         except asyncio.CancelledError:
             child.kill()
-            self._children.discard(child)
+            self._forget(child)
             raise
         said = waiting.result() if waiting.done() else Unready(f"it did not start in {START_SECONDS:g} s")
         if isinstance(said, Ready):
