@@ -76,6 +76,8 @@ def test_every_setting_can_be_read_from_a_file():
         interval = "2s"
         [lifeline]
         silence = "1m"
+        [reindexer]
+        schedule = "@weekly"
         [[cron]]
         worker = "crm.Report"
         expression = "@daily"
@@ -107,6 +109,7 @@ def test_every_setting_can_be_read_from_a_file():
         queues={"default": QueueConfig(10), "csv_import": QueueConfig(5, "Imports of leads")},
         pruner={"max_age": None, "completed": timedelta(days=1), "limit": 500},
         stager={"interval": timedelta(seconds=2)},
+        reindexer={"schedule": "@weekly"},
         lifeline={"silence": timedelta(minutes=1)},
         timezone="Asia/Kolkata",
         cron=(
@@ -131,7 +134,7 @@ def test_every_setting_can_be_read_from_a_file():
 
 def test_every_setting_can_be_read():
     assert {each.name for each in fields(Config)} - {"source"} == IN_FILE.keys()
-    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {"pruner", "stager", "lifeline", "cron"}
+    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {"pruner", "stager", "lifeline", "reindexer", "cron"}
 
 
 def test_pyproject_is_read_where_there_is_no_staffa_toml():

@@ -7,7 +7,7 @@ from staffa._unique import Unique
 from staffa.config import Config
 from staffa.errors import StaffaError
 from staffa.instance import Staffa
-from staffa.plugins import Crontab, Lifeline, Pruner, Stager
+from staffa.plugins import Crontab, Lifeline, Pruner, Reindexer, Stager
 from staffa.worker import Cancel, Error, Snooze, Worker, job
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "JobFilter",
     "Lifeline",
     "Pruner",
+    "Reindexer",
     "Snooze",
     "Staffa",
     "StaffaError",

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from staffa._cron import DEFAULT_ZONE, Cron, zone
+from staffa._cron import DEFAULT_ZONE, Cron, Schedule, zone
 from staffa._job import LONGEST_NAME
 from staffa._spelling import hint
 from staffa.errors import ConfigError
@@ -63,6 +63,7 @@ class Config:
     pruner: Mapping[str, Any] = field(default_factory=dict)
     stager: Mapping[str, Any] = field(default_factory=dict)
     lifeline: Mapping[str, Any] = field(default_factory=dict)
+    reindexer: Mapping[str, Any] | None = None
     timezone: str = DEFAULT_ZONE
     cron: tuple[Cron, ...] = ()
     source: str = "the defaults"
@@ -308,6 +309,11 @@ def _zone(value: object) -> str:
     return str(value)
 
 
+def _expression(value: object) -> str:
+    Schedule(_text(value), DEFAULT_ZONE)
+    return str(value)
+
+
 def _crons(value: object) -> tuple[Cron, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"must be a list of entries, each written as [[cron]], not {value!r}")
@@ -378,11 +384,18 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     ),
     "stager": _options({"interval": _positive, "limit": _whole}),
     "lifeline": _options({"interval": _positive, "silence": _positive, "limit": _whole}),
+    "reindexer": _options(
+        {"schedule": _expression, "timezone": _zone, "indexes": _texts, "within": _positive}
+    ),
     "timezone": _zone,
     "cron": _crons,
 }
 IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
-    **{key: read for key, read in IN_FILE.items() if key not in ("pruner", "stager", "lifeline", "cron")},
+    **{
+        key: read
+        for key, read in IN_FILE.items()
+        if key not in ("pruner", "stager", "lifeline", "reindexer", "cron")
+    },
     "queues": queue_limits,
     "modules": _listed,
 }

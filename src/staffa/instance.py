@@ -43,6 +43,7 @@ from staffa.plugin import Plugin
 from staffa.plugins.cron import Crontab
 from staffa.plugins.lifeline import Lifeline
 from staffa.plugins.pruner import Pruner
+from staffa.plugins.reindexer import Reindexer
 from staffa.plugins.stager import Stager
 from staffa.telemetry import InstanceStarted, InstanceStopped, Telemetry
 from staffa.worker import registered
@@ -114,7 +115,9 @@ class Staffa(JobCalls):
     def from_config(cls, config: Config | str | Path | None = None, **options: Any) -> Self:
         """Make an instance from a configuration, a file, or what is found in the working directory."""
         found = config if isinstance(config, Config) else load(config)
-        plugins = [Pruner(**found.pruner), Stager(**found.stager), Lifeline(**found.lifeline)]
+        plugins: list[Plugin] = [Pruner(**found.pruner), Stager(**found.stager), Lifeline(**found.lifeline)]
+        if found.reindexer is not None:
+            plugins.append(Reindexer(**{"timezone": found.timezone, **found.reindexer}))
         settings: dict[str, Any] = {
             "queues": found.queues,
             "modules": found.modules,

@@ -28,7 +28,10 @@ def test_init_writes_a_file_that_says_the_defaults(staffa):
 def test_every_setting_stands_in_the_file_with_a_value_that_is_accepted(staffa):
     staffa("init")
     text = Path("staffa.toml").read_text()
-    lines = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
+    lines = [
+        line.removeprefix("# ") if " = " in line or line.startswith("# [") else line
+        for line in text.splitlines()
+    ]
     settings = [line for line in lines if line.startswith("[") or line.partition(" = ")[0].isidentifier()]
     Path("everything.toml").write_text("\n".join(settings))
 

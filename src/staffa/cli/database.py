@@ -54,6 +54,9 @@ database = {database}
 # heartbeat = "5s"
 # stuck_after = "10m"
 
+# Where cron expressions are read.
+# timezone = "Etc/UTC"
+
 # How many jobs of each queue run at once on one machine.
 [queues]
 default = 10
@@ -78,6 +81,16 @@ default = 10
 # interval = "2s"
 # silence = "20s"
 # limit = 1000
+
+# Rebuild indexes at night, which swell as rows come and go. Remove the # before the table's name to turn it on.
+# [reindexer]
+# schedule = "@midnight"
+# within = "5m"
+
+# Jobs that are inserted by themselves, beside those whose workers say so. Each entry is a table of its own.
+# [[cron]]
+# worker = "app.jobs.report"
+# expression = "0 6 * * *"
 """
 
 
