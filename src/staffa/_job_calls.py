@@ -302,7 +302,9 @@ def _chosen(called: str, wanted: JobFilter | None, fields: JobFields) -> JobFilt
 async def _cancel(engine: Engine, wanted: JobFilter) -> list[AnyJob]:
     cancelled = await engine.cancel(wanted)
     if running := [
-        {"action": "pkill", "job_id": each.job.id} for each in cancelled if each.was is State.EXECUTING
+        {"action": "pkill", "job_id": each.job.id, "take": each.job.take}
+        for each in cancelled
+        if each.was is State.EXECUTING
     ]:
         await engine.tell(SIGNAL, running)
     return [each.job for each in cancelled]

@@ -9,17 +9,31 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
+
+import msgspec
 
 from staffa._backoff import reconnect_delay, retry_delay
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands
 from staffa._job import FAILED, AnyJob, State
 from staffa._lifecycle import failed
+from staffa._pauses import newest
 from staffa._printable import last_line
 from staffa._running import Running, Stop
 from staffa.engine import Ack, Engine, ProducerInfo
-from staffa.telemetry import ExchangeFailed, JobBounced, ProducerExpired, Telemetry
+from staffa.telemetry import (
+    ExchangeFailed,
+    JobBounced,
+    ProducerExpired,
+    QueuePaused,
+    QueueResumed,
+    QueueScaled,
+    QueueStarted,
+    QueueStopped,
+    Telemetry,
+)
 
 logger = logging.getLogger("staffa")
 
@@ -52,7 +66,7 @@ class Slot:
 
 
 class Producer:
-    """Keeps up to `limit` jobs of a queue running until told to stop."""
+    """Keeps up to `limit` jobs of a queue running, or none while it is paused, until told to stop."""
 
     def __init__(
         self,
@@ -66,19 +80,26 @@ class Producer:
         poll: timedelta,
         heartbeat: timedelta,
         grace: timedelta,
+        paused: bool = False,
     ) -> None:
-        self.queue, self.limit = queue, limit
+        self.queue = queue
         self._node, self._engine, self._hands, self._telemetry = node, engine, hands, telemetry
         self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
         self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
-        self._stopping = self._expired = self._unsure = False
+        self._stopping = self._expired = self._unsure = self._exchanging = self._announced = False
         self._failures = 0
         self._reconciled = self._progressed = time.monotonic()
-        self.info = self._new_info()
-        self.registered = False
+        self.info = ProducerInfo(id=str(uuid4()), node=node, queue=queue, limit=limit, paused=paused)
+        self._known: ProducerInfo | None = None
+        self._obeyed: int | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Tell whether the database knows this producer."""
+        return self._known is not None
 
     @property
     def idle(self) -> bool:
@@ -98,17 +119,53 @@ class Producer:
         self._stopping = True
         self.wake()
 
+    def pause(self, number: int | None = None, *, paused: bool = True) -> None:
+        """Take no jobs, or take them again; those that run go on.
+
+        Of words that have numbers, none is obeyed after a later one.
+        """
+        if number is not None:
+            if number <= (self._obeyed or 0):
+                return
+            self._obeyed = number
+        if self.info.paused is not paused:
+            logger.info("queue %s %s", self.queue, "is paused" if paused else "goes on")
+            self._change(paused=paused)
+            if self.registered:
+                self._telemetry.emit(QueuePaused(self.queue) if paused else QueueResumed(self.queue))
+
+    def scale(self, limit: int) -> None:
+        """Keep so many jobs running from now on; those that run already go on."""
+        if self.info.limit != limit:
+            logger.info("queue %s runs up to %d jobs from now on", self.queue, limit)
+            was = self.info.limit
+            self._change(limit=limit)
+            self._telemetry.emit(QueueScaled(self.queue, limit, was))
+
+    def _change(self, **changes: Any) -> None:
+        self.info = msgspec.structs.replace(self.info, **changes)
+        self.wake()
+
     def expire(self, producer: str) -> None:
         """Hear that others took this producer for dead."""
         if producer == self.info.id:
             self._expired = True
             self.wake()
 
-    def kill(self, job_id: object) -> None:
-        """Stop a job that was cancelled, if it runs here."""
-        for slot in self._slots.values():
-            if slot.job.id == job_id:
+    def kill(self, job_id: int, take: int | None = None) -> None:
+        """Stop a job that was cancelled, if it runs here.
+
+        Where nobody says which take was cancelled, the database is asked: the job may run again since.
+        """
+        here = [slot for slot in self._slots.values() if slot.job.id == job_id]
+        for slot in here:
+            if take == slot.job.take:
                 slot.stop(Stop.CANCELLED)
+        if here and take is None:
+            self._unsure = True
+            self.wake()
+        elif self._exchanging:  # whose answer may bring the job
+            self._unsure = True
 
     async def run(self) -> None:
         while not self._stopping:
@@ -123,23 +180,48 @@ class Producer:
             if self._expired:
                 await self._begin_again()
             if not self.registered:
-                await self._engine.register([self.info])
-                self.registered = True
-            await self._exchange(0 if self._stopping else self.limit - len(self._slots))
+                await self._look_for_pauses()
+            if self._known != self.info:
+                await self._make_known(self.info)
+            await self._exchange(self._demand)
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
             await self._wait_for_database(error)
         else:
             self._failures = 0
 
+    @property
+    def _demand(self) -> int:
+        if self._stopping or self.info.paused:
+            return 0
+        return max(self.info.limit - len(self._slots), 0)
+
+    async def _make_known(self, info: ProducerInfo) -> None:
+        await self._engine.register([info])
+        self._known = info
+        if not self._announced:
+            self._announced = True
+            self._telemetry.emit(QueueStarted(self.queue, info.limit, info.paused))
+
+    async def _look_for_pauses(self) -> None:
+        """Obey what was said while nobody listened; who was started paused stays so."""
+        said = newest(await self._engine.pauses(), self.queue, self._node)
+        started_paused = self._obeyed is None and self.info.paused
+        if said is not None:
+            self.pause(said.number, paused=said.paused or started_paused)
+        self._obeyed = self._obeyed or 0
+
     async def _exchange(self, demand: int) -> None:
         finished, self._finished = self._finished, []
+        self._exchanging = True
         try:
             exchanged = await self._engine.exchange(self.info, finished, demand)
         except BaseException:
             self._finished = finished + self._finished
             self._unsure = True
             raise
+        finally:
+            self._exchanging = False
         for job in exchanged.taken:
             self._start(job)
         self._finished += exchanged.again
@@ -152,8 +234,14 @@ class Producer:
     async def _look_after(self) -> None:
         now = time.monotonic()
         if self._unsure or now - self._reconciled >= self._heartbeat:
-            await self._reconcile()
-            self._reconciled, self._unsure = now, False
+            self._unsure = False  # but for what is heard from now on
+            try:
+                await self._reconcile()
+                await self._look_for_pauses()
+            except BaseException:
+                self._unsure = True
+                raise
+            self._reconciled = now
         if now - self._progressed >= PROGRESS_SECONDS:
             await self._tell_progress()
             self._progressed = now
@@ -193,8 +281,8 @@ class Producer:
             "queue %s was taken for dead; its jobs run elsewhere, it goes on as a new one", self.queue
         )
         self._telemetry.emit(ProducerExpired(self.queue, self.info.id))
-        self.info = self._new_info()
-        self.registered = self._expired = False
+        self.info = msgspec.structs.replace(self.info, id=str(uuid4()))
+        self._known, self._expired = None, False
 
     async def _wait_for_database(self, error: Exception) -> None:
         self._failures += 1
@@ -251,7 +339,8 @@ class Producer:
 
     async def _drain(self) -> None:
         """Let running jobs finish within the grace period; put back what must be cut off."""
-        deadline = time.monotonic() + self._grace
+        began = time.monotonic()
+        deadline = began + self._grace
         while not self.idle and time.monotonic() < deadline:
             await self._turn()
             if not self.idle:
@@ -264,6 +353,13 @@ class Producer:
             await self._rest(deadline)
 
         await self._last_exchange()
+        self._tell_stopped(timedelta(seconds=time.monotonic() - began))
+
+    def _tell_stopped(self, took: timedelta) -> None:
+        orphaned = tuple(slot.job.id or 0 for slot in self._slots.values() if not slot.settled)
+        if self._announced:
+            self._announced = False
+            self._telemetry.emit(QueueStopped(self.queue, took, orphaned))
 
     async def _last_exchange(self) -> None:
         try:
@@ -278,9 +374,6 @@ class Producer:
             await self._exchange(0)
         await self._engine.reconcile(self.info, [])
         await self._engine.retire([self.info.id])
-
-    def _new_info(self) -> ProducerInfo:
-        return ProducerInfo(id=str(uuid4()), node=self._node, queue=self.queue, limit=self.limit)
 
 
 def _log_failure(after: AnyJob) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from staffa._filter import JobFilter
 from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
+from staffa._pauses import Pause
 from staffa.notifier import Notifier, Payload
 from staffa.telemetry import Telemetry
 
@@ -52,6 +53,7 @@ class ProducerInfo(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     queue: str
     limit: int
+    paused: bool = False
     beat: int = 0
     expired: bool = False
     started_at: datetime | None = None
@@ -126,6 +128,12 @@ class Reader(Protocol):
     async def producers(self) -> list[ProducerInfo]:
         """List the producers that live, and the dead ones whose jobs are not back yet."""
 
+    async def executing(self) -> dict[str, list[int]]:
+        """Name the jobs that execute, by producer."""
+
+    async def pauses(self) -> list[Pause]:
+        """List what was said about which queues pause where."""
+
     async def leader(self, lease: str) -> str | None:
         """Name the node that holds a lease now."""
 
@@ -174,7 +182,7 @@ class Engine(Reader, Protocol):
         """Make due scheduled and retryable jobs available; count them by queue."""
 
     async def register(self, producers: Sequence[ProducerInfo]) -> None:
-        """Make producers known, before they take their first job."""
+        """Make producers known, before they take their first job, and what has changed of them since."""
 
     async def beat(self, producers: Sequence[str]) -> list[str]:
         """Show that producers live; name those that are still taken for living."""
@@ -224,6 +232,9 @@ class Engine(Reader, Protocol):
 
     async def update(self, wanted: JobFilter, change: Change, *, now: datetime | None = None) -> list[AnyJob]:
         """Change jobs as `_lifecycle.updated` decides; give them as they are now."""
+
+    async def pause(self, queue: str, node: str, ident: str, *, paused: bool) -> Pause:
+        """Keep that a queue (or `*`) pauses, or not, on a node (or all), and tell whom it concerns by Oban's ident."""
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
         """Tell everyone who listens on a channel, other processes too where the database can."""

@@ -2,7 +2,9 @@
 
 StaffaError
 ├── ConfigError             the configuration is wrong, or something is missing from it
-│   └── InvalidCron         an entry of the crontab is wrong (also a ValueError)
+│   ├── InvalidCron         an entry of the crontab is wrong (also a ValueError)
+│   ├── UnknownQueue        no node has this queue, and no job (also a LookupError)
+│   └── UnknownNode         nothing runs on a node of this name (also a LookupError)
 ├── JobError                a job cannot be stored
 │   ├── InvalidJob          an option of the job is out of range (also a ValueError)
 │   └── InvalidArguments    its arguments cannot be kept faithfully as JSON (also a TypeError)
@@ -36,6 +38,14 @@ class ConfigError(StaffaError):
 
 class InvalidCron(ConfigError, ValueError):
     """An entry of the crontab is wrong; the message says what, and names the entry where it is known."""
+
+
+class UnknownQueue(ConfigError, LookupError):
+    """No configuration, no node and no job has this queue; the message names the nearest one that there is."""
+
+
+class UnknownNode(ConfigError, LookupError):
+    """Nothing has run on a node of this name lately; the message names the nearest one that there is."""
 
 
 class JobError(StaffaError):

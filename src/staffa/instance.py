@@ -25,7 +25,7 @@ from staffa._dialogue import Begin
 from staffa._enqueuer import is_default, offer, overridden
 from staffa._examination import examined
 from staffa._finding import Finding
-from staffa._hands import InThreads
+from staffa._hands import Hands, InThisThread, InThreads
 from staffa._heart import Heart
 from staffa._job import AnyJob, State
 from staffa._job_calls import JobCalls
@@ -33,7 +33,10 @@ from staffa._parts import Parts
 from staffa._peer import Peer
 from staffa._processes import InProcesses, in_child
 from staffa._producer import Producer
+from staffa._queue_calls import QueueCalls
+from staffa._queues import Queues
 from staffa._repeat import repeat
+from staffa._signals import ident, understood
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
 from staffa.engine import Database, Engine, Tables
 from staffa.engines.inline import InlineDatabase
@@ -55,10 +58,12 @@ ENGINES = {
     "postgresql": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
     "postgres": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
 }
-THREADS_PER_SLOT = 2  # one for the job, one for a hook that runs while a timed-out job still keeps the first
+THREADS_MADE = (
+    100_000  # at most; queues bound how many are busy, and a thread is made only where none is idle
+)
 
 
-class Staffa(JobCalls):
+class Staffa(JobCalls, QueueCalls):
     """One system of jobs on one database.
 
     Making one opens nothing. `async with staffa:` runs its queues; enqueueing works without that, from any
@@ -106,7 +111,8 @@ class Staffa(JobCalls):
         self._database = (
             InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema, self.telemetry)
         )
-        self._producers: dict[str, Producer] = {}
+        self._hands: Hands = InThisThread()
+        self._queues = Queues(self._producer)
         self._parts: Parts | None = None
         self._started = self._announced = False
         offer(self)
@@ -236,7 +242,8 @@ class Staffa(JobCalls):
                 self._parts = self._assembled()
                 self._parts.start()
             self._announced = True
-            self.telemetry.emit(InstanceStarted({name: each.limit for name, each in self._producers.items()}))
+            running = self.queues if self.runs_queues else {}
+            self.telemetry.emit(InstanceStarted({name: each.limit for name, each in running.items()}))
         except BaseException:
             await self.stop()
             raise
@@ -256,13 +263,17 @@ class Staffa(JobCalls):
 
     async def hand_back(self) -> None:
         """Put back the jobs that did not stop; only for a process that exits at once afterwards."""
-        for producer in self._producers.values():
-            await producer.hand_back_unstoppable()
+        await self._queues.hand_back()
 
     @property
     def unstopped(self) -> int:
         """Count jobs that still run after `stop`."""
-        return sum(producer.unstopped for producer in self._producers.values())
+        return self._queues.unstopped
+
+    @property
+    def takes_from(self) -> frozenset[str]:
+        """Name the queues of which this node takes jobs now: those that run here and are not paused."""
+        return self._queues.taking
 
     @property
     def leads(self) -> bool:
@@ -297,26 +308,10 @@ class Staffa(JobCalls):
 
     def _assembled(self) -> Parts:
         engine = self._database.engine
-        threads = ThreadPoolExecutor(
-            max_workers=THREADS_PER_SLOT * max(1, sum(queue.limit for queue in self.queues.values())),
-            thread_name_prefix="staffa-job",
-        )
+        threads = ThreadPoolExecutor(max_workers=THREADS_MADE, thread_name_prefix="staffa-job")
         processes = InProcesses(threads, partial(self._beginning, default=is_default(self)))
-        hands = InThreads(threads, processes)
-        self._producers = {
-            name: Producer(
-                name,
-                queue.limit,
-                node=self.node,
-                engine=engine,
-                hands=hands,
-                telemetry=self.telemetry,
-                poll=self._poll,
-                heartbeat=self._heartbeat,
-                grace=self._grace,
-            )
-            for name, queue in self.queues.items()
-        }
+        self._hands = InThreads(threads, processes)
+        self._queues = Queues(self._producer, self.queues)
         peer = Peer(
             f"staffa:{self.name}",
             f"{self.node}/{uuid4()}",
@@ -327,8 +322,8 @@ class Staffa(JobCalls):
         heart = Heart(
             self._database,
             telemetry=self.telemetry,
-            producers=lambda: [each.info.id for each in self._producers.values() if each.registered],
-            expired=self._expired,
+            producers=self._queues.living,
+            expired=self._queues.expire,
             interval=self._heartbeat,
             stuck_after=self._stuck_after,
         )
@@ -342,7 +337,21 @@ class Staffa(JobCalls):
             duties[type(plugin).__name__] = partial(
                 repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
             )
-        return Parts(self._producers, peer, heart, duties, threads=threads, processes=processes)
+        return Parts(self._queues, self.queues, peer, heart, duties, threads=threads, processes=processes)
+
+    def _producer(self, queue: str, limit: int, paused: bool) -> Producer:
+        return Producer(
+            queue,
+            limit,
+            node=self.node,
+            engine=self._database.engine,
+            hands=self._hands,
+            telemetry=self.telemetry,
+            poll=self._poll,
+            heartbeat=self._heartbeat,
+            grace=self._grace,
+            paused=paused,
+        )
 
     def _beginning(self, *, default: bool) -> Begin:
         """Say what a process must know that runs jobs for this one, and may enqueue others."""
@@ -364,25 +373,17 @@ class Staffa(JobCalls):
 
     def _heard(self, channel: str, payload: Payload) -> None:
         if channel == INSERT:
-            queue = payload.get("queue")
-            for producer in self._producers.values():
-                if queue is None or queue == producer.queue:
-                    producer.wake()
-        elif channel == SIGNAL and payload.get("action") == "pkill":
-            for producer in self._producers.values():
-                producer.kill(payload.get("job_id"))
+            self._queues.wake(payload.get("queue"))
+        elif channel == SIGNAL:
+            signal = understood(payload, ident(self.name, self.node))
+            if signal is not None:
+                self._queues.obey(signal)
         elif channel == LEADER and self._parts is not None:
             self._parts.peer.hear(payload)
 
-    def _expired(self, producer_id: str) -> None:
-        for producer in self._producers.values():
-            producer.expire(producer_id)
-
     def _wake_here(self, jobs: Sequence[AnyJob]) -> None:
         """Wake this process at once; other ones hear of it from the database."""
-        parts = self._parts  # which the loop may take away while a thread inserts
-        if parts is not None:
-            parts.wake({job.queue for job in jobs if job.state is State.AVAILABLE})
+        self._queues.wake_from_anywhere({job.queue for job in jobs if job.state is State.AVAILABLE})
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -49,7 +49,9 @@ def run(
     until_idle: Annotated[
         bool,
         typer.Option(
-            "--until-idle", help="Exit 0 once nothing is available, due or executing in the queues run here."
+            "--until-idle",
+            help="Exit 0 once nothing is available, due or executing in the queues run here; jobs of paused"
+            " queues stay available.",
         ),
     ] = False,
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help=f"One of {', '.join(LEVELS)}.")] = "info",
@@ -158,7 +160,7 @@ class Service:
     async def _until_told(self) -> None:
         while not self._told.is_set():
             if self._until_idle and await self._is_idle():
-                logger.info("the queues are idle")
+                await self._tell_idle()
                 self._told.set()
                 return
             with suppress(TimeoutError):
@@ -166,8 +168,8 @@ class Service:
                     await self._told.wait()
 
     async def _is_idle(self) -> bool:
-        """Look whether nothing is available, due or executing in the queues that run here, on any node."""
-        engine, queues = self._staffa.engine, self._staffa.queues
+        """Look whether nothing executes in the queues that run here, and nothing waits that they would take."""
+        engine, queues = self._staffa.engine, self._staffa.takes_from
         try:
             if due := await engine.stage(STAGED_AT_ONCE):
                 await engine.tell(INSERT, [{"queue": queue} for queue in due])
@@ -175,8 +177,24 @@ class Service:
         except DatabaseUnavailable as error:
             logger.warning("cannot see whether the queues are idle: %s", error)
             return False
-        busy = (State.AVAILABLE, State.EXECUTING)
-        return not any(counts.get(queue, {}).get(state) for queue in queues for state in busy)
+        return not (
+            any(counts.get(queue, {}).get(State.AVAILABLE) for queue in queues)
+            or any(
+                counts.get(queue, {}).get(State.EXECUTING) for queue in queues | self._staffa.queues.keys()
+            )
+        )
+
+    async def _tell_idle(self) -> None:
+        logger.info("the queues are idle")
+        with suppress(DatabaseError):
+            counts = await self._staffa.acounts()
+            for queue in sorted(self._staffa.queues.keys() - self._staffa.takes_from):
+                if waiting := counts.get(queue, {}).get(State.AVAILABLE):
+                    logger.warning(
+                        "queue %s takes no jobs here, as it is paused or stopped; %s left waiting in it",
+                        queue,
+                        counted(waiting, "job"),
+                    )
 
     async def _stop(self) -> int:
         """Stop, patiently or not, and put back what did not stop; return the exit code."""

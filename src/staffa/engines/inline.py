@@ -16,6 +16,7 @@ from staffa._filter import JobFilter
 from staffa._finding import Finding, notice
 from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Progress, State, replace
+from staffa._pauses import Pause
 from staffa._running import Running
 from staffa.engine import (
     Ack,
@@ -178,6 +179,15 @@ class InlineEngine:
 
     async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
         return Reindexed([], [], {})
+
+    async def pause(self, queue: str, node: str, ident: str, *, paused: bool) -> Pause:
+        return Pause(0, queue, node, paused)
+
+    async def executing(self) -> dict[str, list[int]]:
+        return {}
+
+    async def pauses(self) -> list[Pause]:
+        return []
 
     async def tell(self, channel: str, payloads: Sequence[Payload]) -> None: ...
 

@@ -15,6 +15,8 @@ from staffa._clock import LONGEST_DELAY
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import FINAL, AnyJob, Progress, State, replace
 from staffa._lifecycle import instant
+from staffa._pauses import Pause
+from staffa._signals import Action
 from staffa.engine import (
     Ack,
     Backlog,
@@ -45,7 +47,7 @@ from staffa.engines._sql.rows import (
 )
 from staffa.engines._sql.statements import Statement
 from staffa.errors import UnstorableData, UnsupportedConnection
-from staffa.notifier import LEADER, Payload
+from staffa.notifier import LEADER, SIGNAL, Payload
 from staffa.telemetry import Telemetry, told
 
 logger = logging.getLogger("staffa")
@@ -220,7 +222,13 @@ class SqlEngine:
     @word
     async def register(self, db: Session, producers: Sequence[ProducerInfo]) -> None:
         given = [
-            {"id": each.id, "node": each.node, "queue": each.queue, "capacity": each.limit}
+            {
+                "id": each.id,
+                "node": each.node,
+                "queue": each.queue,
+                "capacity": each.limit,
+                "paused": each.paused,
+            }
             for each in producers
         ]
         await db.run("register_producers", producers=written(given))
@@ -283,6 +291,16 @@ class SqlEngine:
                 await db.tell(LEADER, [{"down": lease}])
 
     # What people do
+
+    @word
+    async def pause(self, db: Session, queue: str, node: str, ident: str, *, paused: bool) -> Pause:
+        async with db.together():
+            await db.run("forget_pauses", queue=queue, node=node)
+            [(number,)] = await db.run("write_pause", queue=queue, node=node, paused=paused)
+            action = Action.PAUSE if paused else Action.RESUME
+            signal = {"action": action, "ident": ident, "queue": queue, "number": number}
+            await db.tell(SIGNAL, [signal])
+            return Pause(number, queue, node, paused)
 
     @word
     async def cancel(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
@@ -353,14 +371,29 @@ class SqlEngine:
                 node=node,
                 queue=queue,
                 limit=capacity,
+                paused=bool(paused),
                 beat=beat,
                 expired=bool(expired),
                 started_at=read_moment(started_at),
                 beat_at=read_moment(beat_at),
             )
-            for producer_id, node, queue, capacity, beat, started_at, beat_at, expired in await db.run(
+            for producer_id, node, queue, capacity, beat, started_at, beat_at, expired, paused in await db.run(
                 "list_producers"
             )
+        ]
+
+    @look
+    async def executing(self, db: Session) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for producer, job_id in await db.run("executing_jobs"):
+            found.setdefault(producer, []).append(job_id)
+        return found
+
+    @look
+    async def pauses(self, db: Session) -> list[Pause]:
+        return [
+            Pause(number, queue, node, bool(paused))
+            for number, queue, node, paused in await db.run("list_pauses")
         ]
 
     @look

@@ -1,0 +1,1 @@
+delete from staffa_queues where :queue in (queue, '*') and :node in (node, '')

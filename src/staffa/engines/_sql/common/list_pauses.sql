@@ -1,0 +1,1 @@
+select id, queue, node, paused from staffa_queues order by id

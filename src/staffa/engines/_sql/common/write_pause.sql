@@ -1,0 +1,1 @@
+insert into staffa_queues (queue, node, paused) values (:queue, :node, :paused) returning id
