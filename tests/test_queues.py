@@ -17,6 +17,7 @@ from staffa import Job, Staffa, Stager, State, Worker
 from staffa.engine import Exchanged
 from staffa.errors import ConfigError, DatabaseUnavailable, UnknownNode, UnknownQueue
 from staffa.notifier import SIGNAL
+from staffa.telemetry import Event, QueuePaused, QueueResumed, QueueScaled, QueueStarted, QueueStopped
 
 LONG = timedelta(minutes=5)
 
@@ -255,7 +256,7 @@ async def test_a_pause_that_comes_while_the_database_is_away_is_obeyed_when_it_i
 
     monkeypatch.setattr(staffa.engine, "exchange", unreachable)
     async with listening(staffa):
-        await eventually(lambda: staffa._queues.living())
+        await eventually(staffa._queues.living)
         away.set()
         waiting = await elsewhere.ainsert(Waits.new())
         await refused.wait()
@@ -397,6 +398,34 @@ async def test_an_instance_whose_queue_was_stopped_stops_and_starts_as_configure
     async with listening(staffa):
         await eventually(lambda: staffa.takes_from == {"default"})
         await finished(staffa, [await staffa.ainsert(Waits.new())])
+
+
+async def test_telemetry_tells_what_became_of_a_queue(node: Callable[..., Staffa]):
+    staffa = node(queues={"other": 1})
+    heard: list[Event] = []
+    for kind in (QueueStarted, QueuePaused, QueueResumed, QueueScaled, QueueStopped):
+        staffa.telemetry.attach(heard.append, kind)
+    async with listening(staffa):
+        await eventually(lambda: len(heard) == 1)
+        await staffa.astart_queue("extra", 3, paused=True)
+        await shown(staffa, "extra", paused=True)
+        await staffa.aresume_queue("extra")
+        await shown(staffa, "extra", paused=False)
+        await staffa.apause_all_queues()
+        await shown(staffa, "extra", paused=True)
+        await staffa.ascale_queue("extra", 5)
+        await shown(staffa, "extra", limit=5)
+        await staffa.astop_queue("extra")
+        await eventually(lambda: any(isinstance(event, QueueStopped) for event in heard))
+    stopped = [event for event in heard if isinstance(event, QueueStopped)]
+    assert [(event.queue, event.orphaned) for event in stopped] == [("extra", ()), ("other", ())]
+    assert [event for event in heard if getattr(event, "queue", "") == "extra"] == [
+        QueueStarted("extra", 3, paused=True),
+        QueueResumed("extra"),
+        QueuePaused("extra"),
+        QueueScaled("extra", 5, was=3),
+        stopped[0],
+    ]
 
 
 # What is refused

@@ -71,6 +71,21 @@ def test_until_idle_waits_for_jobs_that_jobs_enqueue_and_runs_them_too(project):
     with_jobs.close()
 
 
+def test_until_idle_leaves_jobs_of_paused_queues_and_says_so(project):
+    with_jobs = project.instance(queues={"mail": 1})
+    greets = project.worker("greet")
+    paused = with_jobs.insert(Job(worker=greets, args={"name": "paused"}, queue="mail"))
+    runs = with_jobs.insert(Job(worker=greets, args={"name": "runs"}, queue="default"))
+    with_jobs.pause_queue("mail")
+
+    said = project.run("run", "--until-idle")
+
+    assert said.code == 0, said.err
+    assert states(with_jobs) == {paused.id: State.AVAILABLE, runs.id: State.COMPLETED}
+    assert "queue mail takes no jobs here, as it is paused or stopped; 1 job left waiting in it" in said.err
+    with_jobs.close()
+
+
 def test_it_says_what_it_runs_and_hides_the_password(project):
     said = project.run("run", "--until-idle")
 

@@ -1,4 +1,4 @@
-"""What every engine promises about queues: pauses are kept in the order of speaking, producers are shown as they are."""
+"""What every engine promises about queues: the last word about pausing counts, producers are shown as they are."""
 
 import pytest
 
