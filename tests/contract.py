@@ -15,7 +15,7 @@ from staffa import Job, State, _lifecycle
 from staffa._bridge import at_once
 from staffa._filter import JobFilter
 from staffa.engine import Ack, Database, Engine, Exchanged, ProducerInfo
-from staffa.engines._sql.engine import Session
+from staffa.engines._sql.session import Session
 from staffa.engines.sqlite import SqliteDatabase
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)

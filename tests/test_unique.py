@@ -234,19 +234,24 @@ def test_each_state_may_have_its_own_fields():
     ("state", "delay", "after"),
     [
         ("scheduled", SECOND, "scheduled"),
-        ("scheduled", -SECOND, "available"),
-        ("scheduled", None, "available"),
+        ("scheduled", -SECOND, "scheduled"),
+        ("scheduled", None, "scheduled"),
         ("available", SECOND, "scheduled"),
         ("available", None, "available"),
         ("retryable", -SECOND, "retryable"),
-        ("executing", SECOND, "executing"),
-        ("completed", SECOND, "completed"),
     ],
 )
 def test_a_job_that_waits_for_its_time_waits_for_the_new_one(state, delay, after):
     new = admitted(job(schedule_in=delay, unique=True, replace=["scheduled_at"]))
     changed = replaced(job(state=State(state), scheduled_at=NOW + 60 * SECOND), new, NOW)
     assert (changed.state, changed.scheduled_at) == (after, NOW + (delay or timedelta(0)))
+
+
+@pytest.mark.parametrize("state", ["executing", "completed", "discarded", "cancelled"])
+def test_a_job_that_no_longer_waits_keeps_the_time_it_had(state):
+    new = admitted(job(schedule_in=SECOND, unique=True, replace=["scheduled_at", "priority"], priority=5))
+    holder = job(state=State(state), scheduled_at=NOW)
+    assert replaced(holder, new, NOW) == job(state=State(state), scheduled_at=NOW, priority=5)
 
 
 def test_attempts_that_were_made_stay_possible():

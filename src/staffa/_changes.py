@@ -8,12 +8,10 @@ from typing import Any, TypedDict
 
 from staffa._admission import check_name, check_whole, tidy_tags, utc
 from staffa._arguments import json_object
-from staffa._job import PRIORITIES, AnyJob, State
+from staffa._job import PRIORITIES, WAITING, AnyJob
 from staffa._spelling import hint
 from staffa.errors import InvalidJob
 from staffa.worker import JobFunction, Worker, registered
-
-WAITING = frozenset({State.AVAILABLE, State.SUSPENDED, State.SCHEDULED, State.RETRYABLE})
 
 
 class Changes(TypedDict, total=False):

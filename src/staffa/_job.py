@@ -27,6 +27,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+WAITING = frozenset({State.AVAILABLE, State.SUSPENDED, State.SCHEDULED, State.RETRYABLE})
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
 FAILED = frozenset({State.RETRYABLE, State.DISCARDED, State.CANCELLED})
 LONGEST_NAME = 127  # of a worker or a queue, in Oban's table

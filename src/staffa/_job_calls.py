@@ -12,10 +12,10 @@ from typing_extensions import Unpack
 
 from staffa._admission import admitted
 from staffa._calls import Calls
-from staffa._changes import WAITING, Changes, change_of
+from staffa._changes import Changes, change_of
 from staffa._filter import LARGEST_ID, JobFields, JobFilter, filter_of
-from staffa._job import AnyJob, Job, State
-from staffa.engine import Change, Engine, ProducerInfo
+from staffa._job import WAITING, AnyJob, Job, State
+from staffa.engine import Change, Engine, ProducerInfo, Retried
 from staffa.errors import InvalidFilter
 from staffa.notifier import INSERT, SIGNAL
 
@@ -42,6 +42,7 @@ class JobCalls(Calls):
     def insert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
         """Store jobs, all or none, in the caller's open transaction if given one; give them back in order.
 
+        A unique job that repeats another one is answered by that one, with `conflict` set.
         Raises `InvalidJob` or `InvalidArguments` before anything is written, `UnsupportedConnection` for a
         connection that cannot be joined, `InsideEventLoop` where blocking would stop a loop.
         """
@@ -129,12 +130,16 @@ class JobCalls(Calls):
         return await self._awaited(lambda engine: _cancel(engine, wanted), connection)
 
     def retry(self, *jobs: int | AnyJob, connection: Any = None) -> list[AnyJob]:
-        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
+        """Make jobs available again that are neither so nor executing, with an attempt left; give them back.
+
+        Where another job has the unique key of one, that one stays as it is, and the answer holds the other,
+        with `conflict` set.
+        """
         wanted = _by_id(jobs)
         return self._blocking(lambda engine: _retry(engine, wanted), "retry", connection)
 
     async def aretry(self, *jobs: int | AnyJob, connection: Any = None) -> list[AnyJob]:
-        """Make jobs available again that are neither so nor executing, with an attempt left; give them back."""
+        """Make jobs available again that are neither so nor executing, with an attempt left; see `retry`."""
         wanted = _by_id(jobs)
         return await self._awaited(lambda engine: _retry(engine, wanted), connection)
 
@@ -208,16 +213,19 @@ class JobCalls(Calls):
     def retry_all(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
     ) -> list[int]:
-        """Make all jobs available again that a filter means, as `retry` does; give their ids. See `cancel_all`."""
+        """Make all jobs available again that a filter means, as `retry` does; give their ids. See `cancel_all`.
+
+        Those whose unique key another job has stay as they are, and their ids are not given.
+        """
         asked = _chosen("retry_all", wanted, fields)
-        return self._blocking(lambda engine: _in_batches(_retry, engine, asked), "retry_all", connection)
+        return self._blocking(lambda engine: _in_batches(_retried, engine, asked), "retry_all", connection)
 
     async def aretry_all(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
     ) -> list[int]:
         """Make all jobs available again that a filter means; awaited. See `cancel_all`."""
         asked = _chosen("aretry_all", wanted, fields)
-        return await self._awaited(lambda engine: _in_batches(_retry, engine, asked), connection)
+        return await self._awaited(lambda engine: _in_batches(_retried, engine, asked), connection)
 
     def delete_all(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
@@ -273,7 +281,9 @@ def _by_id(jobs: Iterable[int | AnyJob]) -> JobFilter:
     return JobFilter(ids=[_id(job) for job in jobs])
 
 
-def _id(job: int | AnyJob) -> int:
+def _id(job: int | AnyJob | Retried) -> int:
+    if isinstance(job, Retried):
+        return job.id
     if not isinstance(job, Job):
         return job
     if job.id is None:
@@ -311,8 +321,12 @@ async def _cancel(engine: Engine, wanted: JobFilter) -> list[AnyJob]:
 
 
 async def _retry(engine: Engine, wanted: JobFilter) -> list[AnyJob]:
+    return [each.job for each in await _retried(engine, wanted)]
+
+
+async def _retried(engine: Engine, wanted: JobFilter) -> list[Retried]:
     retried = await engine.retry(wanted)
-    await _tell_queues(engine, retried)
+    await _tell_queues(engine, [each.job for each in retried if not each.job.conflict])
     return retried
 
 
@@ -332,7 +346,7 @@ async def _tell_queues(engine: Engine, jobs: Sequence[AnyJob]) -> None:
 
 
 async def _in_batches(
-    act: Callable[[Engine, JobFilter], Coroutine[Any, Any, Sequence[int | AnyJob]]],
+    act: Callable[[Engine, JobFilter], Coroutine[Any, Any, Sequence[int | AnyJob | Retried]]],
     engine: Engine,
     wanted: JobFilter,
 ) -> list[int]:
@@ -341,10 +355,10 @@ async def _in_batches(
     left = LARGEST_ID if wanted.limit is None else wanted.limit
     while left:
         size = min(left, BATCH)
-        batch = [_id(each) for each in await act(engine, msgspec.structs.replace(wanted, limit=size))]
-        done += batch
-        if len(batch) < size:
+        answers = await act(engine, msgspec.structs.replace(wanted, limit=size))
+        done += [_id(each) for each in answers if not (isinstance(each, Retried) and each.job.conflict)]
+        if len(answers) < size:
             break
         left -= size
-        wanted = msgspec.structs.replace(wanted, after=batch[-1])
+        wanted = msgspec.structs.replace(wanted, after=_id(answers[-1]))
     return done

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from staffa._clock import LONGEST_DELAY
-from staffa._job import AnyJob, Replacement, State, Uniqueness, replace
+from staffa._job import WAITING, AnyJob, Replacement, State, Uniqueness
+from staffa._lifecycle import updated
 from staffa._spelling import hint
 
 FIELDS = ("args", "meta", "queue", "worker")
@@ -187,26 +188,13 @@ def is_in_the_way(holder: AnyJob, unique: Uniqueness, now: datetime) -> bool:
 def replaced(holder: AnyJob, job: AnyJob, now: datetime) -> AnyJob:
     """Return the holder with the fields that the new job wants replaced in its state, as the new job has them."""
     fields = _fields_to_replace(holder, job.replace)
-    changes: dict[str, Any] = {
-        field: getattr(job, field) for field in fields if field not in ("scheduled_at", "max_attempts")
-    }
-    if "max_attempts" in fields:
-        changes["max_attempts"] = max(job.max_attempts, holder.attempt, 1)
-    if "scheduled_at" in fields:
-        changes |= _rescheduled(holder, _due(job, now), now)
-    return replace(holder, **changes)
+    changes = {field: getattr(job, field) for field in fields}
+    if "scheduled_at" in changes:
+        changes["scheduled_at"] = job.scheduled_at or now + (job.schedule_in or timedelta(0))
+    return updated(holder, changes, now) if changes else holder
 
 
 def _fields_to_replace(holder: AnyJob, replacement: Replacement | None) -> Sequence[str]:
-    return replacement.get(holder.state, ()) if isinstance(replacement, Mapping) else replacement or ()
-
-
-def _due(job: AnyJob, now: datetime) -> datetime:
-    return job.scheduled_at or now + (job.schedule_in or timedelta(0))
-
-
-def _rescheduled(holder: AnyJob, due: datetime, now: datetime) -> dict[str, Any]:
-    """Change the time of a job; one that only waits for it waits, or no longer waits, as a new one would."""
-    if holder.state not in (State.AVAILABLE, State.SCHEDULED):
-        return {"scheduled_at": due}
-    return {"scheduled_at": due, "state": State.SCHEDULED if due > now else State.AVAILABLE}
+    """Choose by state; a time to come is only for what waits."""
+    asked = replacement.get(holder.state, ()) if isinstance(replacement, Mapping) else replacement or ()
+    return [field for field in asked if field != "scheduled_at" or holder.state in WAITING]

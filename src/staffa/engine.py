@@ -39,6 +39,20 @@ class Reconciled(NamedTuple):
     lost: list[AnyJob]
 
 
+class PrunedKeys(NamedTuple):
+    """How many unique keys were deleted, and the last one looked at; None at the end."""
+
+    pruned: int
+    last: str | None
+
+
+class Retried(NamedTuple):
+    """A job that was asked for, and what answers it: itself as it is now, or the one that has its unique key."""
+
+    id: int
+    job: AnyJob
+
+
 class Cancelled(NamedTuple):
     """A job that was cancelled, and the state it was in before."""
 
@@ -154,7 +168,11 @@ class Engine(Reader, Protocol):
     """
 
     async def insert(self, jobs: Sequence[AnyJob], *, now: datetime | None = None) -> list[AnyJob]:
-        """Store admitted jobs, all or none, and wake their queues; give them back as stored, in order."""
+        """Store admitted jobs, all or none, and wake their queues; give them back as stored, in order.
+
+        A unique job that repeats another one is not stored: it is answered by that one, changed as its
+        `replace` says, with `conflict` set.
+        """
 
     async def exchange(
         self,
@@ -212,13 +230,19 @@ class Engine(Reader, Protocol):
     async def prune_ticks(self, age: timedelta, *, now: datetime | None = None) -> None:
         """Forget cron ticks older than an age, but the newest of each entry, and since when it is known."""
 
+    async def prune_keys(self, after: str, limit: int) -> PrunedKeys:
+        """Look at the next `limit` unique keys in their order; delete those whose job has vanished."""
+
     # These lock and answer in order of id; a filter's limit and `after` make batches of many jobs.
 
     async def cancel(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
         """Cancel jobs that are not finished."""
 
-    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
-        """Make jobs available that are neither so nor executing, with an attempt left to truly run."""
+    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        """Make jobs available that are neither so nor executing, with an attempt left to truly run.
+
+        A job whose unique key another one holds stays as it is; that one is in the answer, with `conflict` set.
+        """
 
     async def delete(self, wanted: JobFilter) -> list[int]:
         """Delete jobs that are not executing; name them."""

@@ -17,7 +17,7 @@ StaffaError
 │   └── InsideEventLoop     a blocking call was made on a thread that runs an event loop
 ├── DatabaseError           the database did not do what was asked
 │   ├── DatabaseUnavailable it cannot be reached now; trying again later may help
-│   ├── DatabaseBusy        another transaction holds SQLite's write lock (is DatabaseUnavailable)
+│   ├── DatabaseBusy        another transaction holds a lock for too long (is DatabaseUnavailable)
 │   ├── UnstorableData      it refused a value
 │   ├── SchemaMissing       its tables are missing or too old
 │   ├── SchemaUnsupported   there are tables that cannot be adopted
@@ -97,7 +97,7 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DatabaseBusy(DatabaseUnavailable):
-    """Somebody else's transaction holds SQLite's write lock."""
+    """Somebody else's transaction holds SQLite's write lock, or the key of a unique job, for too long."""
 
 
 class UnstorableData(DatabaseError):

@@ -68,14 +68,14 @@ async def test_retrying_spares_what_is_available_or_executing(trial: Trial):
     retried = await trial.engine.retry(these(list(stored.values())), now=NOW + SECOND)
     spared = {stored["available"], stored["executing"]}
     assert set(ids(retried)) == set(stored.values()) - spared
-    assert {(each.state, each.scheduled_at) for each in retried} == {(State.AVAILABLE, NOW + SECOND)}
+    assert {(each.job.state, each.job.scheduled_at) for each in retried} == {(State.AVAILABLE, NOW + SECOND)}
     assert sorted(await trial.states()) == ["available"] * 7 + ["executing"]
 
 
 async def test_a_spent_job_that_is_retried_truly_runs(trial: Trial):
     producer, held = await trial.taken(job(max_attempts=1))
     await trial.hand_in(producer, (held, failed(held)))
-    [retried] = await trial.engine.retry(these([held.id]), now=NOW + HOUR)
+    [(_, retried)] = await trial.engine.retry(these([held.id]), now=NOW + HOUR)
     assert (retried.max_attempts, retried.attempt, len(retried.errors)) == (2, 1, 1)
     assert (retried.completed_at, retried.discarded_at, retried.cancelled_at) == (None, None, None)
     assert await trial.get(held) == retried
@@ -88,7 +88,7 @@ async def test_a_spent_job_that_is_retried_truly_runs(trial: Trial):
 async def test_a_job_with_attempts_left_keeps_its_limit_when_retried(trial: Trial):
     producer, held = await trial.taken(job(max_attempts=3))
     await trial.complete(producer, held)
-    [retried] = await trial.engine.retry(these([held.id]))
+    [(_, retried)] = await trial.engine.retry(these([held.id]))
     assert (retried.max_attempts, retried.completed_at) == (3, None)
 
 

@@ -25,7 +25,7 @@ JOB_COLUMNS = (
     "id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority, inserted_at, "
     "scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key"
 )
-GIVES_JOBS = ("exchange_jobs", "hand_back_jobs", "list_jobs", "lock_jobs", "orphaned_jobs")
+GIVES_JOBS = ("exchange_jobs", "find_holders", "hand_back_jobs", "list_jobs", "lock_jobs", "orphaned_jobs")
 
 
 def _text(folder: str, name: str) -> str:

@@ -436,6 +436,50 @@ def _job_with_history(staffa: Staffa) -> Job:
     return found
 
 
+class Unique(Worker, unique=True, replace=["meta", "scheduled_at"]):
+    def perform(self, job):
+        return None
+
+
+ODD = {"text": "Ærø — 🎉", "big": 2**63, "fraction": 0.1, "nested": {"list": [1, [None, True]], "": {}}}
+RICH = {"meta": {"n": [1, {"deep": ODD}]}, "tags": ["ä", "b"], "priority": 3}
+
+
+def test_a_unique_job_that_is_there_is_read_through_the_session(staffa: Staffa, sql: Engine):
+    there = Unique.using(**RICH).enqueue(**ODD)
+    with Session(sql) as session, session.begin():
+        answer = Unique.using(connection=session, replace=[]).enqueue(**ODD)
+
+    assert answer.conflict
+    assert answer == there == staffa.get(there.id)
+
+
+def test_a_session_stores_equal_jobs_once_and_takes_back_what_it_changed(staffa: Staffa, sql: Engine):
+    with Session(sql) as session, session.begin():
+        first = Unique.using(connection=session, schedule_in=timedelta(hours=1)).enqueue()
+        second = Unique.using(connection=session, meta={"new": 1}).enqueue()
+        assert (second.id, second.conflict, second.meta) == (first.id, True, {"new": 1})
+    with Session(sql) as session:
+        assert Unique.using(connection=session, meta={"new": 2}).enqueue().meta == {"new": 2}
+        session.rollback()
+
+    assert staffa.jobs() == [second]
+
+
+async def test_an_awaited_session_answers_with_the_job_that_is_there(
+    staffa: Staffa, awaited_sql: AsyncEngine
+):
+    there = await Unique.using(**RICH).aenqueue(**ODD)
+    async with AsyncSession(awaited_sql) as session, session.begin():
+        answer, other = await staffa.ainsert_all(
+            [Unique.using(replace=[]).new(**ODD), Unique.new()], connection=session
+        )
+
+    assert (answer.conflict, other.conflict) == (True, False)
+    assert answer == there
+    assert await staffa.aget(other.id) == other
+
+
 # SQLite's transactions, in the ways SQLAlchemy's users run them
 
 

@@ -44,7 +44,8 @@ def enqueue(
 ) -> None:
     """Store one job by hand.
 
-    Its arguments are checked as its worker declares them.
+    Its arguments are checked as its worker declares them. A unique job that repeats another one is not stored;
+    the answer names that one.
     """
     options = {
         "queue": queue,
@@ -61,10 +62,11 @@ def enqueue(
         job = staffa.insert(_built(worker, _object(args), given, force=force))
 
     if json:
-        tell_json(job_object(job))
+        tell_json(job_object(job) | ({"conflict": True} if job.conflict else {}))
     else:
         when = f", due {moment(job.scheduled_at)}" if job.state != "available" else ""
-        typer.echo(f"Job {job.id} of {job.worker} is {job.state} in queue {job.queue}{when}.")
+        there = "was there already: it " if job.conflict else ""
+        typer.echo(f"Job {job.id} of {job.worker} {there}is {job.state} in queue {job.queue}{when}.")
 
 
 def _built(name: str, args: dict[str, Any], options: dict[str, Any], *, force: bool) -> AnyJob:

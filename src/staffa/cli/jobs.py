@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -127,8 +128,10 @@ def retry(settings: Settings, ids: Ids, json: AsJson = False) -> None:
     """
     asked = _once(ids)
     with settings.instance(looks=True) as staffa:
-        retried = {job.id for job in staffa.retry(*asked)}
-        _answer(staffa, "retried", asked, retried, _why_not_retried, json=json)
+        answers = staffa.retry(*asked)
+        retried = {job.id for job in answers if not job.conflict}
+        holders = {job.unique_key: job for job in answers if job.conflict}
+        _answer(staffa, "retried", asked, retried, partial(_why_not_retried, holders=holders), json=json)
 
 
 @commands.command("cancel")
@@ -198,7 +201,9 @@ def _once(ids: Sequence[int]) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
-def _why_not_retried(job: AnyJob) -> str:
+def _why_not_retried(job: AnyJob, holders: Mapping[str | None, AnyJob]) -> str:
+    if (holder := holders.get(job.unique_key)) is not None:
+        return f"job {job.id} is unique, and job {holder.id}, which is the same, is {holder.state}"
     return f"job {job.id} is {job.state} already; there is nothing to retry"
 
 

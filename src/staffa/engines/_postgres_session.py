@@ -27,12 +27,17 @@ from psycopg.types.json import set_json_loads
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
 from staffa.engines._sql.statements import Statement, in_schema, statement
-from staffa.errors import DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
+from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
 
 decode = msgspec.json.Decoder().decode
 
 PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
+LONGEST_LOCK = "5s"
+BUSY = (
+    f"another transaction has held the key of this unique job for more than {LONGEST_LOCK}; "
+    "to enqueue inside an open transaction of your own, use using(connection=...)"
+)
 LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -58,6 +63,10 @@ class AsyncSession:
         gathers = self._foreign and self._connection.pgconn.pipeline_status
         return self._connection.pipeline() if gathers else nullcontext()
 
+    @property
+    def patience(self) -> str | None:
+        return None if self._foreign else LONGEST_LOCK
+
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         if self._foreign and self._connection.info.transaction_status == TransactionStatus.IDLE:
@@ -71,7 +80,7 @@ class AsyncSession:
         await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
-        return _job(row)
+        return job_of(row)
 
 
 class PlainSession:
@@ -93,6 +102,10 @@ class PlainSession:
         gathers = self._foreign and self._connection.pgconn.pipeline_status
         return self._connection.pipeline() if gathers else nullcontext()
 
+    @property
+    def patience(self) -> str | None:
+        return None if self._foreign else LONGEST_LOCK
+
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         if self._foreign and self._connection.info.transaction_status == TransactionStatus.IDLE:
@@ -106,7 +119,7 @@ class PlainSession:
         await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
-        return _job(row)
+        return job_of(row)
 
 
 # Statements
@@ -160,7 +173,7 @@ def _from_json(text: str | bytes) -> Any:
         return text.decode() if isinstance(text, bytes) else text
 
 
-def _job(row: Row) -> AnyJob:
+def job_of(row: Row) -> AnyJob:
     return Job(
         id=row[0],
         state=State(row[1]),
@@ -204,6 +217,8 @@ def translated(error: Exception) -> DatabaseError:
         psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName,
     ):
         return SchemaMissing(f"{text.splitlines()[0]}: run `staffa migrate` on this database first")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return DatabaseBusy(BUSY)
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
         return UnstorableData(text)
     if isinstance(error, psycopg.OperationalError | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):

@@ -41,6 +41,8 @@ class SqliteSession:
     are committed.
     """
 
+    patience: str | None = None  # its locks are those of the connection
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.told: list[Payload] = []

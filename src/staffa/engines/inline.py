@@ -29,8 +29,10 @@ from staffa.engine import (
     Engine,
     Exchanged,
     ProducerInfo,
+    PrunedKeys,
     Reconciled,
     Reindexed,
+    Retried,
     TablesStatus,
 )
 from staffa.notifier import Notifier, Payload
@@ -165,10 +167,13 @@ class InlineEngine:
     ) -> dict[State, int]:
         return {}
 
+    async def prune_keys(self, after: str, limit: int) -> PrunedKeys:
+        return PrunedKeys(0, None)
+
     async def cancel(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Cancelled]:
         return []
 
-    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
+    async def retry(self, wanted: JobFilter, *, now: datetime | None = None) -> list[Retried]:
         return []
 
     async def delete(self, wanted: JobFilter) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
+from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from staffa._bridge import at_once
@@ -24,8 +25,9 @@ from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_reindexing import rebuild
 from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._postgres_tables import PostgresTables
-from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
+from staffa.engines._sql.engine import InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import migrations
+from staffa.engines._sql.session import Session
 from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
 from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
@@ -278,10 +280,12 @@ class AwaitedOn(InsideTransaction):
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
     adapt(connection.adapters)
+    connection.isolation_level = IsolationLevel.READ_COMMITTED  # whatever the server's default is
 
 
 async def _configure_async(connection: psycopg.AsyncConnection[Any]) -> None:
     adapt(connection.adapters)
+    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)  # whatever the server's default is
 
 
 # The pool's own `check` waits a second, then two, for each dead connection it meets: after a restart of the

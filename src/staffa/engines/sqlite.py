@@ -17,8 +17,9 @@ from staffa._finding import Finding
 from staffa.engine import Engine, Reindexed, TablesStatus
 from staffa.engines import _sqlite_tables as tables
 from staffa.engines._containment import teach
-from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
+from staffa.engines._sql.engine import InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import checked, script
+from staffa.engines._sql.session import Session
 from staffa.engines._sqlite_examination import examine
 from staffa.engines._sqlite_session import Execute, SqliteSession, translating
 from staffa.engines._sqlite_writer import BACKSTOP_CHECKPOINT_PAGES, Writer

@@ -27,8 +27,9 @@ from staffa._job import AnyJob
 from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
 from staffa.engines._containment import teach
-from staffa.engines._sql.engine import InsideTransaction, Session, SqlEngine
+from staffa.engines._sql.engine import InsideTransaction, SqlEngine
 from staffa.engines._sql.rows import Row, notification, read_job, read_moment, written
+from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, split, statement
 from staffa.engines._sqlite_session import encoded, job_of
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
@@ -115,6 +116,7 @@ class AwaitedOn(InsideTransaction):
 class Joined(ABC):
     """What all sessions in a caller's transaction do alike."""
 
+    patience: str | None = None  # how long to wait is the caller's business
     _database: Database
 
     @abstractmethod

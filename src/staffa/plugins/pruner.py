@@ -15,12 +15,28 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
+class Sweep:
+    """Goes round the unique keys, a part at each tick, and on at once while most of them can go."""
+
+    def __init__(self) -> None:
+        self._after = ""
+
+    async def go_on(self, engine: Engine, limit: int) -> int:
+        total = 0
+        while True:
+            pruned, last = await engine.prune_keys(self._after, limit)
+            self._after = last or ""
+            total += pruned
+            if 2 * pruned < limit:
+                return total
+
+
 @dataclass(frozen=True, slots=True)
 class Pruner:
     """Deletes completed jobs after a day, cancelled and discarded ones after a week.
 
     `max_age` is one age for all three, or None to keep everything; `completed`, `cancelled` and `discarded`
-    set one each. Raises `ConfigError` for an age below zero.
+    set one each. Unique keys whose job has vanished go with them. Raises `ConfigError` for an age below zero.
     """
 
     leader_only: ClassVar[bool] = True
@@ -32,6 +48,7 @@ class Pruner:
     cancelled: timedelta | None = WEEK
     discarded: timedelta | None = WEEK
     ages: Mapping[State, timedelta] = field(init=False, repr=False)
+    keys: Sweep = field(init=False, repr=False, compare=False, default_factory=Sweep)
 
     def __post_init__(self) -> None:
         chosen: dict[State, timedelta] = {}
@@ -53,4 +70,5 @@ class Pruner:
                 total[state] = total.get(state, 0) + jobs
             if max(pruned.values(), default=0) < self.limit:
                 break
-        return {str(state): jobs for state, jobs in total.items()}
+        keys = await self.keys.go_on(engine, self.limit)
+        return {str(state): jobs for state, jobs in total.items()} | ({"keys": keys} if keys else {})

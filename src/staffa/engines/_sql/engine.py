@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import msgspec
 
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY
@@ -27,10 +28,13 @@ from staffa.engine import (
     CronTick,
     Exchanged,
     ProducerInfo,
+    PrunedKeys,
     Reconciled,
     Reindexed,
+    Retried,
     Waiting,
 )
+from staffa.engines._sql import keys
 from staffa.engines._sql.rows import (
     EARLIEST,
     Row,
@@ -45,7 +49,7 @@ from staffa.engines._sql.rows import (
     updated_row,
     written,
 )
-from staffa.engines._sql.statements import Statement
+from staffa.engines._sql.session import Session
 from staffa.errors import UnstorableData, UnsupportedConnection
 from staffa.notifier import LEADER, SIGNAL, Payload
 from staffa.telemetry import Telemetry, told
@@ -61,22 +65,6 @@ NOWHERE: Row = (None, None, None)
 CANCELLABLE = frozenset(State) - FINAL
 RETRYABLE = frozenset(State) - {State.AVAILABLE, State.EXECUTING}
 DELETABLE = frozenset(State) - {State.EXECUTING}
-
-
-class Session(Protocol):
-    """One caller's turn at a database: it runs statements, together if asked."""
-
-    async def run(self, name: Statement, **params: Any) -> list[Row]:
-        """Run a statement by its file's name."""
-
-    def together(self) -> AbstractAsyncContextManager[Any]:
-        """Make the statements inside one transaction."""
-
-    async def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
-        """Tell everyone who listens."""
-
-    def job(self, row: Row) -> AnyJob:
-        """Read a job from the columns that every statement lists in the same order."""
 
 
 class Connection(Protocol):
@@ -135,9 +123,18 @@ class SqlEngine:
     async def insert(
         self, db: Session, jobs: Sequence[AnyJob], *, now: datetime | None = None
     ) -> list[AnyJob]:
-        return await self._store(db, jobs, now)
+        if all(job.unique is None for job in jobs):
+            return await self._insert(db, jobs, now)
+        async with db.together():
+            return await self._store(db, jobs, now)
 
     async def _store(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
+        """Insert jobs where a transaction is under way, unique ones once."""
+        if all(job.unique is None for job in jobs):
+            return await self._insert(db, jobs, now)
+        return await keys.insert_once(db, jobs, now, self._insert)
+
+    async def _insert(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         if not jobs:
             return []
         given = written([new_row(position, job) for position, job in enumerate(jobs)])
@@ -271,6 +268,15 @@ class SqlEngine:
             pruned[State(state)] = pruned.get(State(state), 0) + 1
         return pruned
 
+    @word
+    async def prune_keys(self, db: Session, after: str, limit: int) -> PrunedKeys:
+        async with db.together():
+            [(last, looked_at)] = await db.run("next_keys", after=after, limit=limit)
+            vacant = await db.run("lock_vacant_keys", after=after, until=last) if looked_at else []
+            names = [row[0] for row in vacant]
+            pruned = await db.run("delete_vacant_keys", keys=names) if names else []
+            return PrunedKeys(len(pruned), last if looked_at == limit else None)
+
     async def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
         return await self.connection.reindex(indexes, within)
 
@@ -314,15 +320,23 @@ class SqlEngine:
             return [Cancelled(ack.after, ack.held.state) for ack in acks]
 
     @word
-    async def retry(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[AnyJob]:
+    async def retry(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[Retried]:
+        wanted = wanted.only(RETRYABLE)
         async with db.together():
+            asked = await self._asked(db, "keys_of_jobs", wanted, limit=wanted.limit)
+            held = await keys.locked(db, {key for _, key in asked if key is not None}, now)
             moment = now or await _clock(db)
-            acks = [
-                Ack(job, _lifecycle.retried(job, moment))
-                for job in await self._locked(db, wanted.only(RETRYABLE))
-            ]
+            acks: list[Ack] = []
+            retried: list[Retried] = []
+            for job in await self._locked(db, msgspec.structs.replace(wanted, ids=[row[0] for row in asked])):
+                holder = held.in_the_way(job, moment)
+                if holder is None:
+                    acks.append(Ack(job, _lifecycle.retried(job, moment)))
+                    held.give(acks[-1].after)
+                retried.append(Retried(job.id or 0, holder or acks[-1].after))
             await self._settle(db, acks)
-            return [ack.after for ack in acks]
+            await keys.claim(db, held.given)
+            return retried
 
     @word
     async def delete(self, db: Session, wanted: JobFilter) -> list[int]:

@@ -87,7 +87,9 @@ def _parameter(value: Any) -> Any:
 
 def updated_row(job: AnyJob, changed: AnyJob) -> dict[str, Any]:
     """Write what changed; the rest of the row stays as it is."""
-    row = {name: getattr(changed, name) for name in UPDATED if getattr(changed, name) != getattr(job, name)}
+    row = {
+        name: value for name in UPDATED if (value := getattr(changed, name)) is not getattr(job, name)
+    }  # equal values may still differ in JSON, as 1 and true do
     if isinstance(row.get("scheduled_at"), datetime):
         row["scheduled_at"] = instant(row["scheduled_at"])
     return {"id": job.id, **row}

@@ -1,2 +1,2 @@
 -- Own version: the database's clock is PostgreSQL's; SQLite's is this machine's.
-select now()
+select clock_timestamp()

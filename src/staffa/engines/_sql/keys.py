@@ -1,0 +1,178 @@
+"""Unique keys: locked before jobs and in one order for all, then looked at, then claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from staffa._clock import LONGEST_DELAY
+from staffa._filter import JobFilter
+from staffa._job import AnyJob, State, Uniqueness, replace
+from staffa._unique import Unique, is_in_the_way, replaced, states_of
+from staffa.engines._sql.rows import EARLIEST, conditions, filtered, read_moment, updated_row, written
+from staffa.engines._sql.session import Session
+from staffa.notifier import INSERT
+
+Insert = Callable[[Session, Sequence[AnyJob], datetime | None], Awaitable[list[AnyJob]]]
+
+
+class Claim(NamedTuple):
+    """Who holds a key from now on, and the rule by which others are kept out."""
+
+    key: str
+    holder: AnyJob
+    unique: Uniqueness
+
+
+@dataclass
+class Locked:
+    """Keys that nobody else can claim until this transaction ends: who holds them, and by which rule."""
+
+    moment: datetime = EARLIEST
+    holders: dict[str | None, AnyJob] = field(default_factory=dict)
+    rules: dict[str | None, Uniqueness] = field(default_factory=dict)
+    given: list[Claim] = field(default_factory=list)
+
+    def in_the_way(self, job: AnyJob, now: datetime) -> AnyJob | None:
+        """Return the other job that keeps a stored one from being made available again, marked as such."""
+        holder = self.holders.get(job.unique_key)
+        if holder is None or holder.id == job.id:
+            return None
+        return (
+            replace(holder, conflict=True) if is_in_the_way(holder, self.rules[job.unique_key], now) else None
+        )
+
+    def give(self, job: AnyJob) -> None:
+        """Let a stored job hold its key, if it has one."""
+        if job.unique_key is not None:
+            self.holders[job.unique_key] = job
+            self.given.append(Claim(job.unique_key, job, self.rules[job.unique_key]))
+
+
+async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Locked:
+    """Lock keys, those too that nobody ever used, and see who holds them, which only a later statement can."""
+    found = Locked()
+    if not keys:
+        return found
+    names = written(sorted(keys))
+    await db.run("lock_keys", keys=names, patience=db.patience)
+    for moment, key, states, period, timestamp, *holder in await db.run("find_holders", keys=names, now=now):
+        found.moment = read_moment(moment) or EARLIEST
+        found.rules[key] = Unique(
+            period=None if period is None else timedelta(seconds=period),
+            states=msgspec.json.decode(states) if isinstance(states, str) else states,
+            timestamp=timestamp,
+        )
+        if holder[0] is not None:
+            found.holders[key] = db.job(tuple(holder))
+    return found
+
+
+async def claim(db: Session, claims: Sequence[Claim]) -> None:
+    """Give locked keys to jobs. It is written even where nothing changes, for those who read an older snapshot."""
+    if not claims:
+        return
+    given = [
+        {
+            "key": key,
+            "job_id": holder.id,
+            "states": sorted(states_of(unique)),
+            "period": unique.period and min(unique.period, LONGEST_DELAY).total_seconds(),
+            "timestamp": unique.timestamp,
+        }
+        for key, holder, unique in claims
+    ]
+    await db.run("claim_keys", claims=written(given), keys=written([each.key for each in claims]))
+
+
+# Inserting
+
+
+@dataclass
+class Place:
+    """The row that answers a job: as it was given or found, as it was stored, and as it is in the end."""
+
+    given: AnyJob
+    stored: AnyJob
+    after: AnyJob
+
+
+async def insert_once(
+    db: Session, jobs: Sequence[AnyJob], now: datetime | None, insert: Insert
+) -> list[AnyJob]:
+    """Insert what repeats nothing; answer the rest with the job that is in the way, changed where they say so.
+
+    Jobs of one batch that repeat each other are inserted once. `insert` stores those that are left.
+    """
+    found = await locked(db, {job.unique_key for job in jobs if job.unique_key is not None}, now)
+    await _lock_what_may_change(db, jobs, found)
+    places = _places(jobs, found)
+
+    new = [place for job, place in zip(jobs, places, strict=True) if place.given is job]
+    for place, stored in zip(new, await insert(db, [place.given for place in new], now), strict=True):
+        place.stored = place.after = stored
+    await claim(
+        db,
+        [
+            Claim(place.given.unique_key, place.stored, place.given.unique)
+            for place in new
+            if place.given.unique_key is not None and place.given.unique is not None
+        ],
+    )
+
+    for job, place in zip(jobs, places, strict=True):
+        if place.given is not job:
+            place.after = replaced(place.after, job, found.moment)
+    await _store_changes(db, places)
+    return [
+        place.after if place.given is job else replace(place.after, conflict=True)
+        for job, place in zip(jobs, places, strict=True)
+    ]
+
+
+def _places(jobs: Sequence[AnyJob], found: Locked) -> list[Place]:
+    """Find the row of each job: a new one of its own, or that of the job which is in the way."""
+    taken = {key: Place(holder, holder, holder) for key, holder in found.holders.items()}
+    places: list[Place] = []
+    for job in jobs:
+        place = taken.get(job.unique_key)
+        if place is None or job.unique is None or not _keeps_out(place.given, job.unique, found.moment):
+            place = Place(job, job, job)
+            if job.unique_key is not None:
+                taken[job.unique_key] = place
+        places.append(place)
+    return places
+
+
+def _keeps_out(holder: AnyJob, unique: Uniqueness, now: datetime) -> bool:
+    """Tell whether a holder is in the way; one of the same batch always is."""
+    return holder.id is None or is_in_the_way(holder, unique, now)
+
+
+async def _lock_what_may_change(db: Session, jobs: Sequence[AnyJob], found: Locked) -> None:
+    """Lock the holders that a job wants to change, and see them as they are now."""
+    keys = {job.unique_key for job in jobs if job.replace} & found.holders.keys()
+    if not keys:
+        return
+    ids = JobFilter(ids=[found.holders[key].id or 0 for key in keys])
+    rows = await db.run(filtered("lock_jobs", ids), **conditions(ids), limit=None)
+    now = {job.id: job for job in map(db.job, rows)}
+    for key in keys:
+        holder = now.get(found.holders.pop(key).id)
+        if holder is not None:
+            found.holders[key] = holder
+
+
+async def _store_changes(db: Session, places: Sequence[Place]) -> None:
+    changed = {place.after.id or 0: place for place in places if place.after is not place.stored}
+    if not changed:
+        return
+    given = [updated_row(place.stored, place.after) for place in changed.values()]
+    await db.run("update_jobs", changed=written(given), ids=sorted(changed))
+    available = {place.after.queue for place in changed.values() if place.after.state is State.AVAILABLE}
+    if available:
+        await db.tell(INSERT, [{"queue": queue} for queue in sorted(available)])
