@@ -80,7 +80,7 @@ class AsyncSession:
         await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
-        return job_of(row)
+        return _job(row)
 
 
 class PlainSession:
@@ -119,7 +119,7 @@ class PlainSession:
         await self.run("notify", **notification(self._schema, channel, payloads))
 
     def job(self, row: Row) -> AnyJob:
-        return job_of(row)
+        return _job(row)
 
 
 # Statements
@@ -173,7 +173,7 @@ def _from_json(text: str | bytes) -> Any:
         return text.decode() if isinstance(text, bytes) else text
 
 
-def job_of(row: Row) -> AnyJob:
+def _job(row: Row) -> AnyJob:
     return Job(
         id=row[0],
         state=State(row[1]),
