@@ -19,7 +19,7 @@ logger = logging.getLogger("staffa")
 KEPT_BEYOND_WINDOW = timedelta(days=1)
 PRUNED_EVERY = timedelta(hours=1)
 SHOWN_EVERY = timedelta(seconds=5)
-LONGEST_TRUST = timedelta(seconds=15)
+LONGEST_TRUST = timedelta(seconds=5)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
