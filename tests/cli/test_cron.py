@@ -126,7 +126,14 @@ def test_configured_entries_are_listed_too(crontab, staffa):
 def test_a_wrong_entry_is_refused_with_its_name(crontab, staffa, command):
     worker = crontab.worker("report")
     crontab.configure(
-        cron=[{"worker": worker, "expression": "@daily", "name": "bad", "args": {"region": "EU", "regoin": "EU"}}]
+        cron=[
+            {
+                "worker": worker,
+                "expression": "@daily",
+                "name": "bad",
+                "args": {"region": "EU", "regoin": "EU"},
+            }
+        ]
     )
 
     said = crontab.run(*command)

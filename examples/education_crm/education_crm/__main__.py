@@ -1,4 +1,4 @@
-"""The command line: ``python -m education_crm demo | serve | setup | sweep``."""
+"""The command line: ``python -m education_crm demo | serve | setup``."""
 
 import asyncio
 import socket
@@ -15,14 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from starlette.applications import Starlette
 
 from education_crm import crm as process
-from education_crm.clock import utc_now
 from education_crm.crm import Crm
 from education_crm.demo import DemoFailed, show
 from education_crm.people import add_user
 from education_crm.queues import configured_database, open_queues
 from education_crm.seeding import PASSWORD, found_company
 from education_crm.settings import Settings
-from education_crm.sweep import sweep as sweep_up
 from education_crm.web.app import build_app
 
 cli = typer.Typer(help="The Education CRM, an example application of Staffa.", no_args_is_help=True)
@@ -121,16 +119,6 @@ def serve(
     """Serve the pages and the API, and run the queues."""
     crm = _configured(database)
     uvicorn.run(build_app(crm, open_queues(crm.settings.database_url)), host=host, port=port)
-
-
-@cli.command()
-def sweep(database: Url = None) -> None:
-    """Take away abandoned uploads, old temporary files and recordings that no call names."""
-    crm = _configured(database)
-    swept = sweep_up(crm, open_queues(crm.settings.database_url), utc_now())
-    typer.echo(
-        f"uploads {swept.sessions}, temporary files {swept.temporary_files}, recordings {swept.recordings}"
-    )
 
 
 def _configured(database: str | None) -> Crm:

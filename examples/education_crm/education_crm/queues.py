@@ -11,7 +11,12 @@ CONFIG: Final = Path(__file__).parents[1] / "staffa.toml"
 
 def open_queues(database_url: str) -> Staffa:
     """The queues on a database; connects to nothing yet."""
-    return Staffa.from_config(load(CONFIG, flags={"database": database_url}))
+    return Staffa.from_config(load(CONFIG, flags={"database": database_url}), default=True)
+
+
+def look_at_queues(database_url: str) -> Staffa:
+    """The jobs of a database, only to be looked at; connects to nothing yet."""
+    return Staffa.from_config(load(CONFIG, flags={"database": database_url}), run_queues=False)
 
 
 def configured_database() -> str:

@@ -1,16 +1,20 @@
 """What nobody came back for: uploads left open, temporary files and recordings that nothing names."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, select
-from staffa import Job, Staffa, State
+from staffa import Cron, Job, Staffa, State, job
 
+from education_crm import crm as process
+from education_crm.clock import utc_now
 from education_crm.crm import Crm
 from education_crm.files import remove_file, remove_folder
+from education_crm.queues import look_at_queues
 from education_crm.schema import call_logs, upload_sessions
 from education_crm.uploads import close_session, folder_of
 from education_crm.workers import CsvImportWorker, RecordingProcessorWorker
@@ -27,6 +31,15 @@ class Swept:
     sessions: int
     temporary_files: int
     recordings: int
+
+
+@job(name="education_crm.nightly_sweep", cron=Cron("30 3 * * *", name="nightly_sweep"), max_attempts=3)
+def nightly_sweep() -> None:
+    """Sweep the CRM of this process."""
+    crm = process.current()
+
+    with closing(look_at_queues(crm.settings.database_url)) as staffa:
+        sweep(crm, staffa, utc_now())
 
 
 def sweep(crm: Crm, staffa: Staffa, now: datetime) -> Swept:

@@ -93,7 +93,7 @@ def when_it_answers(address):
             time.sleep(0.05)
 
 
-def test_setting_up_and_sweeping(tmp_path):
+def test_setting_up(tmp_path):
     database = ["--database", f"sqlite:///{tmp_path / 'crm.db'}"]
     ended = demo("setup", "--password", "correct horse", *database, folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -104,5 +104,3 @@ def test_setting_up_and_sweeping(tmp_path):
     ended = demo("setup", "--sample", *database, folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "log in as admin-2" in ended.stdout
-    ended = demo("sweep", *database, folder=tmp_path)
-    assert (ended.returncode, ended.stdout) == (0, "uploads 0, temporary files 0, recordings 0\n")

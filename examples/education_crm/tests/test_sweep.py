@@ -105,3 +105,13 @@ def test_old_recordings_that_no_call_names_go_and_the_others_stay(queue, office)
     assert attached.exists()
     assert fresh.exists()
     assert not half.exists()
+
+
+def test_the_sweep_is_a_job_of_every_night(queue, office):
+    old = aged(office.crm.settings.imports / "old.csv", 25 * HOUR)
+    [nightly] = queue.staffa.crontab
+    first, second = nightly.next_runs(2, utc_now())
+    assert (first.hour, first.minute, second - first) == (3, 30, 24 * HOUR)
+
+    assert queue.run_once(queue.staffa.insert(nightly.job_now())).state == "completed"
+    assert not old.exists()
