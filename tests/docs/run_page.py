@@ -14,6 +14,7 @@ import traceback
 import types
 from pathlib import Path
 
+import psycopg
 from pages import blocks
 
 from staffa.config import load
@@ -74,6 +75,12 @@ class Reader:
         file = Path(block.file or ("pyproject.toml" if "[tool.staffa]" in block.text else "shown.toml"))
         file.write_text(block.text, "utf-8")
         load(file, environment={})
+
+    def do_sql(self, block, _):
+        """Paste it into a shell of PostgreSQL, where the page uses that."""
+        if self.postgres_url != POSTGRES:
+            with psycopg.connect(self.postgres_url) as connection:
+                connection.execute(block.text)
 
     def do_console(self, block, _):
         """Run its commands and compare what they say, where the page shows it."""
