@@ -301,6 +301,12 @@ class Tables(Protocol):
     def losses(self, to: int) -> dict[str, int]:
         """Count the rows that going back would take away, by table; tables without rows are left out."""
 
+    def index(self, columns: Sequence[str]) -> list[str]:
+        """Make indexes for what these columns contain, where there are none, while others write; give them.
+
+        Raises `ConfigError` for other columns than args, meta and tags, and where a database has no such index.
+        """
+
     def script(self, since: int, to: int | None = None) -> list[str]:
         """List the statements of a way, for those who execute them themselves."""
 

@@ -146,17 +146,24 @@ class Staffa(JobCalls, QueueCalls):
 
     # The database
 
-    def migrate(self, to: int | None = None) -> list[int]:
+    def migrate(self, to: int | None = None, *, indexes: Sequence[str] = ()) -> list[int]:
         """Make or update the tables, up to a version if given one; give the versions applied; blocks.
 
-        Safe to call twice, and from two processes. Raises `SchemaUnsupported` for tables that cannot be adopted.
+        `indexes` names columns (args, meta, tags) that filters ask for what they contain; on PostgreSQL each gets
+        an index, made while others write, unless it has one. Safe to call twice, and from two processes. Raises
+        `SchemaUnsupported` for tables that cannot be adopted, `ConfigError` for indexes that cannot be made.
         """
         refuse_inside_loop("migrate", "amigrate()")
-        return self._database.tables.forward(to)
+        return self._migrated(to, indexes)
 
-    async def amigrate(self, to: int | None = None) -> list[int]:
+    async def amigrate(self, to: int | None = None, *, indexes: Sequence[str] = ()) -> list[int]:
         """Make or update the tables; awaited. See `migrate`."""
-        return await _in_thread(lambda: self._database.tables.forward(to))
+        return await _in_thread(lambda: self._migrated(to, indexes))
+
+    def _migrated(self, to: int | None, indexes: Sequence[str]) -> list[int]:
+        applied = self._database.tables.forward(to)
+        self._database.tables.index(indexes)
+        return applied
 
     def migrate_back(self, to: int) -> list[int]:
         """Take away the versions of the tables above `to`, 0 for all that is Staffa's; give them; blocks.

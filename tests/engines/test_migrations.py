@@ -5,6 +5,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import psycopg
 import pytest
 
 from obans import OBAN_ON_SQLITE, SAMPLE, query
@@ -12,7 +13,7 @@ from staffa import Job, Staffa, State
 from staffa._bridge import at_once
 from staffa.engine import ProducerInfo
 from staffa.engines._sql.migrations import migrations
-from staffa.errors import SchemaMissing
+from staffa.errors import ConfigError, SchemaMissing
 
 VERSIONS = list(migrations("sqlite"))
 OURS = {"take", "unique_key"}
@@ -207,4 +208,63 @@ def test_a_table_that_oban_made_on_sqlite_is_adopted(sqlite_url: str):
     [job] = instance.jobs()
     assert (job.worker, job.state, job.take) == ("w", State.AVAILABLE, 0)
     assert instance.insert(Job(worker="w")).id == 2
+    instance.close()
+
+
+# Indexes that somebody asks for
+
+
+def test_an_index_for_what_json_contains_is_made_once(empty_postgres_url: str):
+    instance = Staffa(empty_postgres_url, run_queues=False)
+    assert instance.migrate(indexes=["args", "tags", "args"]) == VERSIONS
+    assert instance.tables.index(["args", "meta"]) == ["meta"]
+    assert instance.migrate(indexes=["meta", "args"]) == []
+    made = query(
+        empty_postgres_url,
+        "select indexname, indexdef from pg_indexes where tablename = 'oban_jobs' and indexdef like '%gin%' order by 1",
+    )
+    assert [name for name, _ in made] == [f"staffa_jobs_{each}_index" for each in ("args", "meta", "tags")]
+    assert [definition.split("USING ")[1] for _, definition in made] == [
+        "gin (args jsonb_path_ops)",
+        "gin (meta jsonb_path_ops)",
+        "gin (tags)",
+    ]
+    instance.close()
+
+
+def test_an_index_that_oban_made_will_do(empty_postgres_url: str):
+    instance = Staffa(empty_postgres_url, run_queues=False)
+    instance.migrate()
+    with psycopg.connect(empty_postgres_url) as connection:
+        connection.execute("create index oban_jobs_args_index on oban_jobs using gin (args)")
+    assert instance.tables.index(["args"]) == []
+    instance.close()
+
+
+def test_an_index_that_was_left_half_made_is_made_again(empty_postgres_url: str):
+    instance = Staffa(empty_postgres_url, run_queues=False)
+    instance.migrate(indexes=["args"])
+    with psycopg.connect(empty_postgres_url) as connection:
+        connection.execute(
+            "update pg_index set indisvalid = false where indexrelid = 'staffa_jobs_args_index'::regclass"
+        )
+    assert instance.tables.index(["args"]) == ["args"]
+    assert query(
+        empty_postgres_url,
+        "select indisvalid from pg_index where indexrelid = 'staffa_jobs_args_index'::regclass",
+    ) == [(True,)]
+    instance.close()
+
+
+def test_sqlite_says_that_it_has_no_such_index(sqlite_url: str):
+    instance = Staffa(sqlite_url, run_queues=False)
+    with pytest.raises(ConfigError, match="SQLite has none for what args, meta and tags contain"):
+        instance.migrate(indexes=["args"])
+    instance.close()
+
+
+def test_a_column_without_such_an_index_is_refused(empty_postgres_url: str):
+    instance = Staffa(empty_postgres_url, run_queues=False)
+    with pytest.raises(ConfigError, match="unknown column 'arg'; did you mean 'args'"):
+        instance.migrate(indexes=["arg"])
     instance.close()

@@ -219,3 +219,48 @@ def test_no_statement_scans_the_jobs_of_sqlite(sqlite_plans: sqlite3.Connection,
     for state in ("completed", "cancelled", "discarded"):
         assert f"SEARCH oban_jobs USING INDEX staffa_jobs_{state}_index ({state}_at<?)" in plans["prune_jobs"]
     assert "TEMP B-TREE" not in plans["exchange_jobs"] + plans["stage_jobs"] + plans["list_jobs"]
+
+
+# What filters ask for
+
+
+@pytest.mark.parametrize(
+    ("states", "index"),
+    [
+        (("executing",), "staffa_jobs_executing_index"),
+        (("discarded",), "staffa_jobs_discarded_index"),
+        (("completed",), "oban_jobs_pkey"),
+    ],
+)
+def test_a_listing_by_state_reads_few_rows_whether_many_jobs_are_in_it_or_none(
+    postgres_plans: psycopg.Connection, states: tuple[str, ...], index: str
+):
+    postgres_plans.execute("analyze oban_jobs")
+    asked = sql_of(Filtered("list_jobs", ("states",), states), "public")
+    plan = _explained(postgres_plans, asked, {"limit": 50})
+    assert index in plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize("name", ["list_jobs", "tally_jobs", "lock_jobs"])
+def test_containment_is_found_by_its_index(postgres_plans: psycopg.Connection, postgres_url: str, name: str):
+    postgres_plans.execute(
+        """update oban_jobs set args = jsonb_build_object('id', id) where state in ('completed', 'available')"""
+    )
+    instance = Staffa(postgres_url, run_queues=False)
+    instance.migrate(indexes=["args"])
+    instance.close()
+    try:
+        postgres_plans.execute("analyze oban_jobs")
+        plan = _explained(
+            postgres_plans,
+            sql_of(Filtered(name, ("args",), ()), "public"),
+            {"args": '{"id": 777}', "limit": 50},
+        )
+    finally:
+        postgres_plans.execute("drop index staffa_jobs_args_index")
+    assert "staffa_jobs_args_index" in plan
+
+
+def _explained(connection: psycopg.Connection, asked: bytes, params: dict[str, object]) -> str:
+    return "\n".join(row[0] for row in connection.execute(b"explain (costs off) " + asked, params))

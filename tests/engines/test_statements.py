@@ -18,7 +18,7 @@ FILES = sorted(
 OWN = [(folder, name) for folder, name in FILES if folder != "common"]
 ONLY_ON = {
     **dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres"),
-    **dict.fromkeys(("oban_table", "lock_holders"), "postgres"),
+    **dict.fromkeys(("oban_table", "lock_holders", "containment_indexes"), "postgres"),
     **dict.fromkeys(("newest_notice", "read_notices", "write_notices"), "sqlite"),
 }
 JOB_COLUMNS = (

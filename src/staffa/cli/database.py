@@ -144,13 +144,18 @@ def migrate(
         int, typer.Option("--from", metavar="VERSION", help="With --sql: the version that is there already.")
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before jobs are lost.")] = False,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Also index what args, meta or tags contain; may be repeated."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make or update the tables, or go back. Safe to run twice, and from several processes at once.
 
     Going back asks first where jobs or other rows would be lost; without a terminal it needs --yes.
-    JSON: {"database": URL, "schema": name, "applied": [versions], "taken_back": [versions]}; with --status
-    {"database", "schema", "applied", "pending", "made_by", "oban_version", "trouble"}; with --sql a list.
+    JSON: {"database": URL, "schema": name, "applied": [versions], "taken_back": [versions],
+    "indexed": [columns]}; with --status {"database", "schema", "applied", "pending", "made_by",
+    "oban_version", "trouble"}; with --sql a list.
     """
     with settings.instance(looks=status) as staffa:
         if sql:
@@ -158,10 +163,10 @@ def migrate(
         elif status:
             _tell_status(staffa, json=json)
         else:
-            _migrate(staffa, to, sure=yes, json=json)
+            _migrate(staffa, to, sure=yes, indexes=index or (), json=json)
 
 
-def _migrate(staffa: Staffa, to: int | None, *, sure: bool, json: bool) -> None:
+def _migrate(staffa: Staffa, to: int | None, *, sure: bool, indexes: Sequence[str], json: bool) -> None:
     going_back = to is not None and any(version > to for version in staffa.tables.status().applied)
     if going_back:
         assert to is not None  # noqa: S101 - as was asked a line before
@@ -170,15 +175,18 @@ def _migrate(staffa: Staffa, to: int | None, *, sure: bool, json: bool) -> None:
         applied, taken_back = [], staffa.migrate_back(to)
     else:
         applied, taken_back = staffa.migrate(to), []
+    indexed = staffa.tables.index(indexes)
 
     where = without_password(staffa.url)
     if json:
         told = {"database": where, "schema": staffa.schema, "applied": applied, "taken_back": taken_back}
-        tell_json(told)
+        tell_json({**told, "indexed": indexed})
     elif applied or taken_back:
         typer.echo(f"{where}: {'applied' if applied else 'took back'} {_versions(applied or taken_back)}.")
-    else:
+    elif not indexed:
         typer.echo(f"{where}: the tables are up to date.")
+    if indexed and not json:
+        typer.echo(f"{where}: made an index for {', '.join(indexed)}.")
 
 
 def _ask_about(losses: Mapping[str, int], to: int) -> None:

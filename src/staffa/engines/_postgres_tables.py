@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import IsolationLevel
 
+from staffa.config import unknown
 from staffa.engine import TablesStatus
 from staffa.engines._postgres_session import sql, translating
 from staffa.engines._sql.migrations import (
@@ -27,7 +28,7 @@ from staffa.engines._sql.migrations import (
     way_back,
 )
 from staffa.engines._sql.statements import COMMENT_LINE, ROOT, quoted_name, split
-from staffa.errors import DatabaseUnavailable, SchemaUnsupported
+from staffa.errors import ConfigError, DatabaseUnavailable, SchemaUnsupported
 
 logger = logging.getLogger("staffa")
 
@@ -41,6 +42,12 @@ LOCK_TIMEOUT_SECONDS = 2.0  # who waits for a lock keeps all others waiting behi
 LOCK_TRIES = 30
 LOCK_PAUSE_SECONDS = 2.0
 TURN_PAUSE_SECONDS = 0.2
+
+CONTAINMENT_INDEXES = {
+    "args": "create index if not exists staffa_jobs_args_index on oban_jobs using gin (args jsonb_path_ops)",
+    "meta": "create index if not exists staffa_jobs_meta_index on oban_jobs using gin (meta jsonb_path_ops)",
+    "tags": "create index if not exists staffa_jobs_tags_index on oban_jobs using gin (tags)",
+}
 
 OLDEST_OBAN, OUR_OBAN = 12, 14
 OBAN_COLUMNS = {
@@ -147,6 +154,19 @@ class PostgresTables:
             tables = lost_tables(DIALECT, done, checked(DIALECT, to)) if done else []
             counted = {table: self._rows(line, table) for table in tables}
         return {table: rows for table, rows in counted.items() if rows}
+
+    def index(self, columns: Sequence[str]) -> list[str]:
+        for column in columns:
+            if column not in CONTAINMENT_INDEXES:
+                raise ConfigError(f"indexes: {unknown(column, CONTAINMENT_INDEXES, 'column')}")
+        if not columns:
+            return []
+        with self._turn(), self._line() as line:
+            there_are = {row[0] for row in line.execute(sql("containment_indexes", self._schema), {})}
+            missing = [column for column in dict.fromkeys(columns) if column not in there_are]
+            for column in missing:
+                self._make_index(line, CONTAINMENT_INDEXES[column])
+            return missing
 
     def script(self, since: int, to: int | None = None) -> list[str]:
         return script(DIALECT, self._schema, checked(DIALECT, since), checked(DIALECT, to))

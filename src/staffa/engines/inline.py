@@ -97,6 +97,9 @@ class NoTables:
     def losses(self, to: int) -> dict[str, int]:
         return {}
 
+    def index(self, columns: Sequence[str]) -> list[str]:
+        return []
+
     def script(self, since: int, to: int | None = None) -> list[str]:
         return []
 

@@ -162,6 +162,14 @@ class SqliteTables:
     def losses(self, to: int) -> dict[str, int]:
         return self._do(lambda execute: tables.losses(execute, to))
 
+    def index(self, columns: Sequence[str]) -> list[str]:
+        if columns:
+            raise ConfigError(
+                "indexes: SQLite has none for what args, meta and tags contain; it looks at every job that the rest"
+                " of a filter leaves, so ask for states, queues, workers or instants too"
+            )
+        return []
+
     def script(self, since: int, to: int | None = None) -> list[str]:
         return script("sqlite", None, checked("sqlite", since), checked("sqlite", to))
 
