@@ -357,7 +357,7 @@ async def _in_batches(
         size = min(left, BATCH)
         answers = await act(engine, msgspec.structs.replace(wanted, limit=size))
         done += [_id(each) for each in answers if not (isinstance(each, Retried) and each.job.conflict)]
-        if len(answers) < size:
+        if not answers:
             break
         left -= size
         wanted = msgspec.structs.replace(wanted, after=_id(answers[-1]))

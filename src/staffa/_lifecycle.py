@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from staffa._backoff import rescue_delay
-from staffa._job import AnyJob, State, replace
+from staffa._job import FINAL, AnyJob, State, replace
 
 RESCUES_ALLOWED = 5
+
+CANCELLABLE = frozenset(State) - FINAL
+RETRYABLE = frozenset(State) - {State.AVAILABLE, State.EXECUTING}
+DELETABLE = frozenset(State) - {State.EXECUTING}
 
 
 def completed(job: AnyJob, now: datetime) -> AnyJob:

@@ -310,3 +310,156 @@ def test_a_reader_that_has_seen_enough_is_no_error(project):
 
     assert said.stdout.startswith("ID")
     assert "Traceback" not in said.stderr
+
+
+# Many jobs at once
+
+
+@pytest.fixture
+def crowd(jobs):
+    """Jobs of every kind that one would ask for."""
+    jobs.store(queue="mail", tags=["big"], args={"user": {"id": 7, "name": "Ann"}})
+    jobs.store(queue="mail", tags=["big", "old"], args={"user": {"id": 8}}, schedule_in=timedelta(days=1))
+    jobs.store(queue="default", worker="app.Export", meta={"source": "shop"}, state=State.SUSPENDED)
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ([], 3),
+        (["--state", "available,scheduled"], 2),
+        (["--state", "available", "--state", "suspended"], 2),
+        (["--queue", "mail", "--tag", "old"], 1),
+        (["--tag", "big", "--tag", "old"], 1),
+        (["--args", '{"user": {"id": 7}}'], 1),
+        (["--meta", '{"source": "shop"}'], 1),
+        (["--worker", "app.Export"], 1),
+        (["--node", "nobody"], 0),
+        (["--older-than", "1h"], 0),
+        (["--newer-than", "1h"], 3),
+        (["--finished-within", "1h"], 0),
+    ],
+)
+def test_jobs_are_counted_by_what_is_asked(crowd, staffa, asked, found):
+    assert staffa("jobs", "count", *asked).out == f"{found}\n"
+    assert staffa("jobs", "count", *asked, "--json").json == {"count": found}
+    assert len(staffa("jobs", "list", *asked, "--json").json) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--state", "avalable"], "--state: unknown state 'avalable'; did you mean 'available'?"),
+        (["--args", "[1]"], "--args: must be a JSON object"),
+        (["--meta", "{"], "--meta: "),
+        (["--args", "{}"], "args={} would match every job"),
+        (["--older-than", "7"], "--older-than: '7' is no duration"),
+        (["--tag", " "], "tags: without a tag every job would match"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(crowd, staffa, asked, told):
+    for command in ("count", "list", "cancel"):
+        said = staffa("jobs", command, *asked)
+        assert (said.code, said.out) == (2, "")
+        assert told in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "done"), [("cancel", "cancelled"), ("delete", "deleted"), ("retry", "retried")]
+)
+def test_many_jobs_are_touched_only_by_those_who_are_sure(crowd, staffa, command, done):
+    asked = ["jobs", command, "--state", "scheduled,suspended"]
+    assert staffa(*asked, "--dry-run").out == f"2 jobs would be {done}.\n"
+    assert staffa(*asked, "--dry-run", "--json").json == {f"would_be_{done}": 2}
+
+    refused = staffa(*asked)
+    assert refused.code == 2
+    assert f"2 jobs would be {done}; say --yes" in refused.err
+    assert staffa("jobs", "count", "--state", "scheduled,suspended").out == "2\n"
+
+    assert staffa(*asked, "--yes").out == f"2 jobs are {done}.\n"
+    assert staffa("jobs", "count", "--state", "scheduled,suspended").out == "0\n"
+    assert staffa(*asked, "--yes", "--json").json == {done: [], "refused": []}
+
+
+@on_sqlite
+def test_a_terminal_is_asked_before_many_jobs_are_touched(crowd, staffa, monkeypatch):
+    asked = []
+    monkeypatch.setattr("staffa.cli.jobs._can_be_asked", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or len(asked) > 1)
+
+    assert staffa("jobs", "delete", "--queue", "mail").code == 2
+    assert staffa("jobs", "count").out == "3\n"
+    assert staffa("jobs", "delete", "--queue", "mail").out == "2 jobs are deleted.\n"
+    assert asked == ["2 jobs would be deleted. Go on?"] * 2
+    assert staffa("jobs", "delete", "--queue", "mail").out == "0 jobs are deleted.\n"
+
+
+@pytest.mark.parametrize("command", ["cancel", "delete", "retry", "update"])
+def test_every_job_is_meant_only_where_somebody_says_so(crowd, staffa, command):
+    change = ["--set", "priority=1"] if command == "update" else []
+    refused = staffa("jobs", command, *change, "--yes")
+    assert refused.code == 2
+    assert "--all means every job there is" in refused.err
+
+    assert staffa("jobs", command, *change, "--all", "--queue", "mail").code == 2
+    assert staffa("jobs", command, *change, "--all", "1").code == 2
+    assert staffa("jobs", command, *change, "--all", "--yes").code == 0
+
+
+def test_ids_and_conditions_must_both_hold(crowd, staffa):
+    assert staffa("jobs", "cancel", "1", "3", "--queue", "mail", "--yes", "--json").json["cancelled"] == [1]
+
+
+# Updating
+
+
+def test_jobs_are_updated_by_id_and_by_what_is_asked(crowd, staffa):
+    assert (
+        staffa("jobs", "update", "1", "--set", "priority=4", "--set", "tags=a,b").out == "Job 1 is updated.\n"
+    )
+    args = ["--set", 'args={"user": {"id": 9}}', "--set", 'meta={"by": "hand"}', "--set", "queue=late"]
+    assert staffa("jobs", "update", "--queue", "mail", *args, "--yes", "--json").json["updated"] == [1, 2]
+
+    one = staffa("jobs", "show", "1", "--json").json
+    assert (one["priority"], one["tags"], one["args"]) == (4, ["a", "b"], {"user": {"id": 9}})
+    assert staffa("jobs", "count", "--queue", "late", "--meta", '{"by": "hand"}').out == "2\n"
+
+
+def test_only_what_waits_is_put_off(crowd, staffa):
+    staffa("jobs", "cancel", "1")
+    later = ["--set", "scheduled_at=2099-01-31T09:00Z"]
+    said = staffa("jobs", "update", "1", "2", *later)
+    assert said.code == 1
+    assert said.out == "Job 2 is updated.\n"
+    assert "job 1 is cancelled: its scheduled_at can change only while it waits" in said.err
+    assert staffa("jobs", "show", "2", "--json").json["scheduled_at"] == "2099-01-31T09:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("priority", "write FIELD=VALUE"),
+        ("state=completed", "unknown field 'state'"),
+        ("priority=high", "--set priority: a whole number, not 'high'"),
+        ("priority=10", "priority must be a whole number from 0 to 9"),
+        ("args=[1]", "--set args: must be a JSON object"),
+        ("scheduled_at=soon", "--set scheduled_at: 'soon' is no instant"),
+        ("queue=", "queue must be text"),
+    ],
+)
+def test_a_change_that_no_job_can_have_is_refused(crowd, staffa, change, told):
+    said = staffa("jobs", "update", "1", "--set", change)
+    assert said.code == 2
+    assert told in said.err
+
+
+def test_new_arguments_must_fit_their_worker(project, staffa):
+    [greeting] = [
+        staffa("enqueue", f"{project.module}.greet", "--args", '{"name": "Ann"}', "--json").json["id"]
+    ]
+    said = staffa("jobs", "update", str(greeting), "--set", 'args={"nam": "Bob"}')
+    assert said.code == 2
+    assert "takes no argument" in said.err or "nam" in said.err
+    assert staffa("jobs", "update", str(greeting), "--set", 'args={"name": "Bob"}').code == 0

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from staffa import Staffa
+from staffa._lifecycle import CANCELLABLE, DELETABLE
 from staffa.engines._postgres_session import sql as sql_of
-from staffa.engines._sql.engine import CANCELLABLE, DELETABLE
 from staffa.engines._sql.statements import Filtered, Statement
 from staffa.engines._sqlite_session import statements
 

@@ -53,13 +53,13 @@ def enqueue(
         "max_attempts": max_attempts,
         "tags": tag or None,
         "schedule_in": _delay(delay),
-        "scheduled_at": _instant(at),
+        "scheduled_at": instant_of(at, "--at"),
     }
     given = {name: value for name, value in options.items() if value is not None}
 
     with settings.instance() as staffa:
         settings.know_workers(staffa)
-        job = staffa.insert(_built(worker, _object(args), given, force=force))
+        job = staffa.insert(_built(worker, object_of(args, "--args"), given, force=force))
 
     if json:
         tell_json(job_object(job) | ({"conflict": True} if job.conflict else {}))
@@ -97,16 +97,16 @@ def _unknown(name: str) -> str:
     )
 
 
-def _object(text: str) -> dict[str, Any]:
-    """Read the arguments; keys given twice are refused rather than dropped."""
+def object_of(text: str, option: str) -> dict[str, Any]:
+    """Read a JSON object; keys given twice are refused rather than dropped."""
     try:
         found = json_format.loads(text, object_pairs_hook=_once, parse_constant=_refused)
     except ValueError as error:
         raise InvalidArguments(
-            f"--args: {error}; write a JSON object, as in --args '{{\"user_id\": 1}}', not {text!r}"
+            f"{option}: {error}; write a JSON object, as in {option} '{{\"user_id\": 1}}', not {text!r}"
         ) from error
     if not isinstance(found, dict):
-        raise InvalidArguments(f"--args: must be a JSON object, as in '{{\"user_id\": 1}}', not {text}")
+        raise InvalidArguments(f"{option}: must be a JSON object, as in '{{\"user_id\": 1}}', not {text}")
     return found
 
 
@@ -128,9 +128,9 @@ def _delay(text: str | None) -> timedelta | None:
         raise InvalidJob(f"--in: {error}") from error
 
 
-def _instant(text: str | None) -> datetime | None:
+def instant_of(text: str | None, option: str) -> datetime | None:
     try:
         found = None if text is None else datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidJob(f"--at: {text!r} is no instant: write it as in 2030-01-31T09:00Z") from error
+        raise InvalidJob(f"{option}: {text!r} is no instant: write it as in 2030-01-31T09:00Z") from error
     return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found

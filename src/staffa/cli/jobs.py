@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from staffa._job import FINAL, AnyJob, State
+from staffa._filter import JobFilter
+from staffa._job import FINAL, WAITING, AnyJob, State
+from staffa._lifecycle import CANCELLABLE, DELETABLE, RETRYABLE
 from staffa._printable import printable
+from staffa.cli.asking import asking
+from staffa.cli.enqueue import instant_of, object_of
 from staffa.cli.printing import (
     counted,
     distance,
@@ -30,7 +35,10 @@ commands = typer.Typer(
     help="Look at jobs, and act on them by hand.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", help="Jobs, by their ids.")]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Jobs, by their ids.")]
+All = Annotated[bool, typer.Option("--all", help="Mean every job there is.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many jobs it would be.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before many jobs are touched.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 LAST_IN_STATE = {
@@ -47,30 +55,29 @@ LONGEST_REMARK = 100
 MOST_IDS = 2**63 - 1
 
 
+class Act(NamedTuple):
+    """What a command does to jobs: its participle, the states it takes, why others are refused, and the deed."""
+
+    done: str
+    states: frozenset[State]
+    why_not: Callable[[AnyJob], str]
+    do: Callable[[Staffa, JobFilter], list[int]]
+
+
 @commands.command("list")
 @configured
+@asking
 def show_list(
     settings: Settings,
+    wanted: dict[str, Any],
     *,
-    state: Annotated[
-        list[str] | None, typer.Option(metavar="STATE", help="Only these states; may be repeated.")
-    ] = None,
-    queue: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these queues.")] = None,
-    worker: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these workers.")] = None,
     before: Annotated[int | None, typer.Option(metavar="ID", help="Go on below this id.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many at most.")] = 50,
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first. JSON: a list of jobs, each as `jobs show` shows it."""
-    states = [_state(each) for each in state] if state else None
     with settings.instance(looks=True) as staffa:
-        found = staffa.jobs(
-            states=states,
-            queues=queue,
-            workers=worker,
-            before=before,
-            limit=limit,
-        )
+        found = staffa.jobs(**wanted, before=before, limit=limit)
 
     if json:
         tell_json([job_object(job) for job in found])
@@ -82,6 +89,20 @@ def show_list(
         typer.echo("No such jobs.", err=True)
     if len(found) == limit:
         typer.echo(f"There may be more: --before {found[-1].id} goes on, --limit shows more.", err=True)
+
+
+@commands.command("count")
+@configured
+@asking
+def count(settings: Settings, wanted: dict[str, Any], *, json: AsJson = False) -> None:
+    """Count jobs. JSON: {"count": number}."""
+    with settings.instance(looks=True) as staffa:
+        number = staffa.count(**wanted)
+
+    if json:
+        tell_json({"count": number})
+    else:
+        typer.echo(number)
 
 
 @commands.command("show")
@@ -119,75 +140,226 @@ def show(
 
 @commands.command("retry")
 @configured
-def retry(settings: Settings, ids: Ids, json: AsJson = False) -> None:
+@asking
+def retry(
+    settings: Settings,
+    wanted: dict[str, Any],
+    ids: Ids = None,
+    *,
+    all_jobs: All = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
     """Make jobs available again.
 
     Each gets one attempt more if it had used all, so that it truly runs.
 
-    JSON: {"retried": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
+    JSON: {"retried": [ids], "refused": [{"id", "reason"}]}, or {"would_be_retried": number}. Exits 1 if any
+    was refused.
     """
-    asked = _once(ids)
-    with settings.instance(looks=True) as staffa:
-        answers = staffa.retry(*asked)
-        retried = {job.id for job in answers if not job.conflict}
-        holders = {job.unique_key: job for job in answers if job.conflict}
-        _answer(staffa, "retried", asked, retried, partial(_why_not_retried, holders=holders), json=json)
+    holders: dict[str | None, AnyJob] = {}
+
+    def retry_meant(staffa: Staffa, meant: JobFilter) -> list[int]:
+        if wanted or not ids:
+            return staffa.retry_all(meant)
+        answers = staffa.retry(*ids)
+        holders.update({job.unique_key: job for job in answers if job.conflict})
+        return [job.id or 0 for job in answers if not job.conflict]
+
+    act = Act("retried", RETRYABLE, partial(_why_not_retried, holders=holders), retry_meant)
+    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
 
 
 @commands.command("cancel")
 @configured
-def cancel(settings: Settings, ids: Ids, json: AsJson = False) -> None:
+@asking
+def cancel(
+    settings: Settings,
+    wanted: dict[str, Any],
+    ids: Ids = None,
+    *,
+    all_jobs: All = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
     """Cancel jobs that are not finished.
 
     Those that run are told to stop.
 
-    JSON: {"cancelled": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
+    JSON: {"cancelled": [ids], "refused": [{"id", "reason"}]}, or {"would_be_cancelled": number}. Exits 1 if
+    any was refused.
     """
-    asked = _once(ids)
-    with settings.instance(looks=True) as staffa:
-        cancelled = {job.id for job in staffa.cancel(*asked)}
-        _answer(staffa, "cancelled", asked, cancelled, _why_not_cancelled, json=json)
+    act = Act("cancelled", CANCELLABLE, _why_not_cancelled, lambda staffa, jobs: staffa.cancel_all(jobs))
+    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
 
 
 @commands.command("delete")
 @configured
-def delete(settings: Settings, ids: Ids, json: AsJson = False) -> None:
+@asking
+def delete(
+    settings: Settings,
+    wanted: dict[str, Any],
+    ids: Ids = None,
+    *,
+    all_jobs: All = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
     """Delete jobs that are not executing.
 
-    JSON: {"deleted": [ids], "refused": [{"id", "reason"}]}. Exits 1 if any was refused.
+    JSON: {"deleted": [ids], "refused": [{"id", "reason"}]}, or {"would_be_deleted": number}. Exits 1 if any
+    was refused.
     """
-    asked = _once(ids)
+    act = Act("deleted", DELETABLE, _why_not_deleted, lambda staffa, jobs: staffa.delete_all(jobs))
+    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+
+
+@commands.command("update")
+@configured
+@asking
+def update(
+    settings: Settings,
+    wanted: dict[str, Any],
+    ids: Ids = None,
+    *,
+    change: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="What to change: queue, worker, priority, max_attempts, tags (with commas), args and meta (JSON),"
+            " scheduled_at. May be repeated.",
+        ),
+    ],
+    all_jobs: All = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Change jobs that are stored.
+
+    An attempt that runs ends as it began; scheduled_at changes only while a job waits.
+
+    JSON: {"updated": [ids], "refused": [{"id", "reason"}]}, or {"would_be_updated": number}. Exits 1 if any
+    was refused.
+    """
+    changes = _changes(change)
+    states = WAITING if "scheduled_at" in changes else frozenset(State)
+
+    def change_all(staffa: Staffa, jobs: JobFilter) -> list[int]:
+        if changes.keys() & {"args", "worker"}:
+            settings.know_workers(staffa)
+        return staffa.update_all(jobs, **changes)
+
+    act = Act("updated", states, _why_not_updated, change_all)
+    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+
+
+# Which jobs, and who is sure
+
+
+def _meant(wanted: dict[str, Any], ids: Sequence[int] | None, *, all_jobs: bool) -> JobFilter:
+    """Read which jobs are meant; all of them only where somebody says so. Raises `ConfigError`."""
+    if all_jobs and (wanted or ids):
+        raise ConfigError("--all means every job there is; leave it out, or all other conditions")
+    if not all_jobs and not wanted and not ids:
+        raise ConfigError(
+            "name jobs by their ids, or ask for some, as in --state scheduled; --all means every job there is"
+        )
+    return JobFilter(**wanted, ids=_once(ids) if ids else None)
+
+
+def _act(settings: Settings, act: Act, wanted: JobFilter, *, dry_run: bool, sure: bool, json: bool) -> None:
+    by_id = wanted.given().keys() == {"ids"}
     with settings.instance(looks=True) as staffa:
-        deleted = set(staffa.delete(*asked))
-        _answer(staffa, "deleted", asked, deleted, _why_not_deleted, json=json)
+        if dry_run or not (by_id or sure):
+            number = staffa.count(wanted.only(act.states))
+            if dry_run:
+                _tell_number(act, number, json=json)
+                return
+            _ask(act, number)
+        done = act.do(staffa, wanted)
+        if by_id:
+            _answer(staffa, act, list(wanted.given()["ids"]), set(done), json=json)
+        elif json:
+            tell_json({act.done: done, "refused": []})
+        else:
+            typer.echo(f"{counted(len(done), 'job')} {'is' if len(done) == 1 else 'are'} {act.done}.")
+
+
+def _tell_number(act: Act, number: int, *, json: bool) -> None:
+    if json:
+        tell_json({f"would_be_{act.done}": number})
+    else:
+        typer.echo(f"{counted(number, 'job')} would be {act.done}.")
+
+
+def _ask(act: Act, number: int) -> None:
+    """Ask before many jobs are touched. Raises `ConfigError` where nobody can be asked, or nobody agrees."""
+    if not number:
+        return
+    would = f"{counted(number, 'job')} would be {act.done}"
+    if not _can_be_asked():
+        raise ConfigError(f"{would}; say --yes if that is what you want, or look first with --dry-run")
+    if not typer.confirm(f"{would}. Go on?"):
+        raise ConfigError("nothing was changed")
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin.isatty()
+
+
+def _changes(given: Sequence[str]) -> dict[str, Any]:
+    """Read `field=value`. Raises `ConfigError`, `InvalidJob` or `InvalidArguments`."""
+    changes: dict[str, Any] = {}
+    for each in given:
+        name, separator, text = each.partition("=")
+        if not separator or name not in CHANGES:
+            raise ConfigError(f"--set: write FIELD=VALUE; {unknown(name, CHANGES, 'field')}")
+        changes[name] = CHANGES[name](text, f"--set {name}")
+    return changes
+
+
+def _whole(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{option}: a whole number, not {text!r}") from None
+
+
+CHANGES: dict[str, Callable[[str, str], Any]] = {
+    "queue": lambda text, _: text,
+    "worker": lambda text, _: text,
+    "priority": _whole,
+    "max_attempts": _whole,
+    "tags": lambda text, _: text.split(","),
+    "args": object_of,
+    "meta": object_of,
+    "scheduled_at": instant_of,
+}
 
 
 # What was done, and why something was not
 
 
-def _answer(
-    staffa: Staffa,
-    done: str,
-    asked: Sequence[int],
-    touched: set[int | None] | set[int],
-    why: Callable[[AnyJob], str],
-    *,
-    json: bool,
-) -> None:
+def _answer(staffa: Staffa, act: Act, asked: Sequence[int], touched: set[int], *, json: bool) -> None:
     """Tell which jobs were touched; exit 1 where some were not."""
     missed = [each for each in asked if each not in touched]
-    known = {job.id: job for job in staffa.jobs(ids=missed, limit=len(missed))} if missed else {}
+    known = {job.id: job for job in staffa.jobs(ids=missed)}
     refused = [
-        {"id": each, "reason": why(known[each]) if each in known else f"there is no job {each}"}
+        {"id": each, "reason": act.why_not(known[each]) if each in known else f"there is no job {each}"}
         for each in missed
     ]
 
     if json:
-        tell_json({done: [each for each in asked if each in touched], "refused": refused})
+        tell_json({act.done: [each for each in asked if each in touched], "refused": refused})
     else:
         for each in asked:
             if each in touched:
-                typer.echo(f"Job {each} is {done}.")
+                typer.echo(f"Job {each} is {act.done}.")
         for refusal in refused:
             typer.echo(f"staffa: {refusal['reason']}", err=True)
     if refused:
@@ -215,11 +387,8 @@ def _why_not_deleted(job: AnyJob) -> str:
     return f"job {job.id} is {job.state}; cancel it first: staffa jobs cancel {job.id}"
 
 
-def _state(text: str) -> State:
-    try:
-        return State(text)
-    except ValueError:
-        raise ConfigError(f"--state: {unknown(text, [str(each) for each in State], 'state')}") from None
+def _why_not_updated(job: AnyJob) -> str:
+    return f"job {job.id} is {job.state}: its scheduled_at can change only while it waits"
 
 
 # How a job is shown

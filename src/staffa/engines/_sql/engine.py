@@ -14,7 +14,7 @@ import msgspec
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
-from staffa._job import FINAL, AnyJob, Progress, State, replace
+from staffa._job import AnyJob, Progress, State, replace
 from staffa._lifecycle import instant
 from staffa._pauses import Pause
 from staffa._signals import Action
@@ -61,10 +61,6 @@ T = TypeVar("T")
 
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
 NOWHERE: Row = (None, None, None)
-
-CANCELLABLE = frozenset(State) - FINAL
-RETRYABLE = frozenset(State) - {State.AVAILABLE, State.EXECUTING}
-DELETABLE = frozenset(State) - {State.EXECUTING}
 
 
 class Connection(Protocol):
@@ -314,14 +310,14 @@ class SqlEngine:
             moment = now or await _clock(db)
             acks = [
                 Ack(job, replace(job, state=State.CANCELLED, cancelled_at=moment))
-                for job in await self._locked(db, wanted.only(CANCELLABLE))
+                for job in await self._locked(db, wanted.only(_lifecycle.CANCELLABLE))
             ]
             await self._settle(db, acks)
             return [Cancelled(ack.after, ack.held.state) for ack in acks]
 
     @word
     async def retry(self, db: Session, wanted: JobFilter, *, now: datetime | None = None) -> list[Retried]:
-        wanted = wanted.only(RETRYABLE)
+        wanted = wanted.only(_lifecycle.RETRYABLE)
         async with db.together():
             asked = await self._asked(db, "keys_of_jobs", wanted, limit=wanted.limit)
             held = await keys.locked(db, {key for _, key in asked if key is not None}, now)
@@ -340,7 +336,7 @@ class SqlEngine:
 
     @word
     async def delete(self, db: Session, wanted: JobFilter) -> list[int]:
-        wanted = wanted.only(DELETABLE)
+        wanted = wanted.only(_lifecycle.DELETABLE)
         return sorted(row[0] for row in await self._asked(db, "delete_jobs", wanted, limit=wanted.limit))
 
     @word

@@ -1,0 +1,102 @@
+"""Which jobs a command means: the options of a filter."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from staffa._filter import JobFilter
+from staffa._job import State
+from staffa.cli.enqueue import object_of
+from staffa.config import duration, unknown
+from staffa.errors import ConfigError
+
+FILTER: dict[str, Any] = {
+    "state": Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Only these states; may be repeated, or have commas."),
+    ],
+    "queue": Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these queues.")],
+    "worker": Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these workers.")],
+    "tag": Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Only jobs with this tag, and all others given.")
+    ],
+    "args": Annotated[
+        str | None, typer.Option(metavar="JSON", help="Only jobs whose arguments contain this object.")
+    ],
+    "meta": Annotated[
+        str | None, typer.Option(metavar="JSON", help="Only jobs whose meta contains this object.")
+    ],
+    "node": Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only jobs that ran on these nodes last.")
+    ],
+    "older_than": Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Only jobs inserted before that: 30m, 7d.")
+    ],
+    "newer_than": Annotated[str | None, typer.Option(metavar="DURATION", help="Only jobs inserted since.")],
+    "finished_within": Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Only jobs that finished since.")
+    ],
+}
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a filter and, as its second argument, the filter's fields."""
+
+    def called(settings: Any, **given: Any) -> None:
+        asked = {name: given.pop(name) for name in FILTER}
+        command(settings, _fields(asked), **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    first, _, *own = inspect.signature(command).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        first,
+        *(each.replace(annotation=hints[each.name], kind=keyword) for each in own),
+        *(inspect.Parameter(name, keyword, default=None, annotation=FILTER[name]) for name in FILTER),
+    ]
+    shown: Any = called
+    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
+    shown.__signature__ = inspect.Signature(parameters)
+    shown.__annotations__ = {each.name: each.annotation for each in parameters[1:]}
+    return called
+
+
+def _fields(asked: dict[str, Any]) -> dict[str, Any]:
+    """Read the fields that ask for something. Raises `ConfigError` or `InvalidFilter`."""
+    fields = {
+        "states": [_state(part) for each in asked["state"] or () for part in each.split(",")],
+        "queues": asked["queue"],
+        "workers": asked["worker"],
+        "tags": asked["tag"],
+        "args": object_of(asked["args"], "--args") if asked["args"] is not None else None,
+        "meta": object_of(asked["meta"], "--meta") if asked["meta"] is not None else None,
+        "nodes": asked["node"],
+        "inserted_before": _ago(asked["older_than"], "--older-than"),
+        "inserted_after": _ago(asked["newer_than"], "--newer-than"),
+        "finished_after": _ago(asked["finished_within"], "--finished-within"),
+    }
+    given = {name: value for name, value in fields.items() if value is not None and value != []}
+    JobFilter(**given)
+    return given
+
+
+def _state(text: str) -> State:
+    try:
+        return State(text.strip())
+    except ValueError:
+        known = [str(each) for each in State]
+        raise ConfigError(f"--state: {unknown(text.strip(), known, 'state')}") from None
+
+
+def _ago(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - max(duration(text), timedelta(0))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{option}: {error}") from error
