@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from staffa import _backoff
-from staffa._backoff import lengthened, reconnect_delay, rescue_delay, retry_delay
+from staffa._backoff import lengthened, reconnect_delay, rescue_delay, restart_delay, retry_delay
 
 DAY = timedelta(days=1)
 
@@ -85,3 +85,9 @@ def test_a_delay_is_lengthened_by_a_share_of_it(chance: float):
     assert lengthened(timedelta(seconds=10)) == timedelta(seconds=10 + chance)
     assert lengthened(timedelta(seconds=10), share=0.5) == timedelta(seconds=10 + 5 * chance)
     assert lengthened(timedelta(0)) == timedelta(0)
+
+
+def test_a_process_that_keeps_dying_is_started_again_ever_later():
+    waits = [restart_delay(failures).total_seconds() for failures in (1, 2, 3, 6, 7, 10_000)]
+
+    assert waits == [0.5, 1, 2, 16, 30, 30]

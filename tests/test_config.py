@@ -64,6 +64,7 @@ def test_every_setting_can_be_read_from_a_file():
         poll = "500ms"
         heartbeat = "3s"
         stuck_after = "1h30m"
+        processes = 4
         timezone = "Asia/Kolkata"
         [queues]
         default = 10
@@ -106,6 +107,7 @@ def test_every_setting_can_be_read_from_a_file():
         poll=timedelta(milliseconds=500),
         heartbeat=timedelta(seconds=3),
         stuck_after=timedelta(minutes=90),
+        processes=4,
         queues={"default": QueueConfig(10), "csv_import": QueueConfig(5, "Imports of leads")},
         pruner={"max_age": None, "completed": timedelta(days=1), "limit": 500},
         stager={"interval": timedelta(seconds=2)},

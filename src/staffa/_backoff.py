@@ -26,6 +26,11 @@ def reconnect_delay(failures: int) -> timedelta:
     return timedelta(seconds=min(0.1 * 2 ** min(failures, 10), 3.0) * random.uniform(0.5, 1))  # noqa: S311 - spreads load
 
 
+def restart_delay(failures: int) -> timedelta:
+    """Return the wait before a process that died is started again: 0.5 s doubling to 30 s."""
+    return timedelta(seconds=min(0.5 * 2 ** min(failures - 1, 10), 30.0))
+
+
 def rescue_delay(rescues: int) -> timedelta:
     """Return the wait of a job whose worker died under it, growing so that innocents run apart from the culprit."""
     if rescues <= 1:

@@ -281,10 +281,10 @@ class Child:
         code = self._process.returncode
         if not isinstance(error, EOFError | OSError):
             return ProcessDied(f"the process of this job said something that nobody understands: {error!r}")
-        return ProcessDied(f"the process of this job {_cause(code)} before the job had ended")
+        return ProcessDied(f"the process of this job {how_it_ended(code)} before the job had ended")
 
 
-def _cause(code: int) -> str:
+def how_it_ended(code: int) -> str:
     """Say how a process ended."""
     if code >= 0:
         return f"exited with code {code}"

@@ -60,6 +60,7 @@ class Config:
     poll: timedelta = timedelta(seconds=1)
     heartbeat: timedelta = timedelta(seconds=5)
     stuck_after: timedelta = timedelta(minutes=10)
+    processes: int = 1
     pruner: Mapping[str, Any] = field(default_factory=dict)
     stager: Mapping[str, Any] = field(default_factory=dict)
     lifeline: Mapping[str, Any] = field(default_factory=dict)
@@ -256,6 +257,10 @@ def _whole(value: object) -> int:
     return value
 
 
+def _whole_in_text(text: str) -> int:
+    return _whole(int(text) if text.isascii() and text.isdigit() else text)
+
+
 def _queues(value: object) -> dict[str, QueueConfig]:
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a table of queues with their limits, as in default = 10, not {value!r}")
@@ -372,6 +377,7 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     "poll": _positive,
     "heartbeat": _positive,
     "stuck_after": _positive,
+    "processes": _whole,
     "pruner": _options(
         {
             "interval": _positive,
@@ -398,6 +404,7 @@ IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     },
     "queues": queue_limits,
     "modules": _listed,
+    "processes": _whole_in_text,
 }
 
 assert {each.name for each in fields(Config)} - {"source"} == IN_FILE.keys()  # noqa: S101 - one list of keys

@@ -54,6 +54,9 @@ database = {database}
 # heartbeat = "5s"
 # stuck_after = "10m"
 
+# How many processes `staffa run` keeps running.
+# processes = 1
+
 # How `staffa run` logs: "text" for people, "json" for programs.
 # log_format = "text"
 

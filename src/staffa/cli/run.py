@@ -20,6 +20,7 @@ import typer
 from staffa._job import FAILED, State
 from staffa.cli.printing import counted
 from staffa.cli.settings import Settings
+from staffa.cli.supervisor import MEMBER, Line, Supervisor
 from staffa.config import LogFormat, QueueConfig, queue_limits, unknown, without_password
 from staffa.engines._sqlite_examination import SAFE_FOR_MANY
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
@@ -34,6 +35,7 @@ logger = logging.getLogger("staffa")
 LEVELS = ("debug", "info", "warning", "error", "critical")
 IDLE_CHECK_SECONDS = 0.2
 LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+MEMBERS_LINE = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 STAGED_AT_ONCE = 5_000
 
 
@@ -58,20 +60,31 @@ def run(
     log_format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="text, or json: one JSON object a line.")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Keep N processes running, each with all of these queues and limits."),
+    ] = None,
+    member: Annotated[int | None, typer.Option(MEMBER, hidden=True)] = None,
 ) -> None:
     """Run queues until SIGTERM or Ctrl-C.
 
     The first signal takes no more jobs and waits the grace period for those that run; then what still runs is
     put back, and the exit code is 0. A second signal puts them back at once and exits 1.
     """
-    config = settings.config(log_format=log_format)
-    _log_to_stderr(log_level, config.log_format)
+    config = settings.config(log_format=log_format, processes=processes)
+    _log_to_stderr(log_level, config.log_format, LINE if member is None else MEMBERS_LINE)
+    if config.processes > 1:
+        _supervise(config.processes, until_idle=until_idle)
+    line = None if member is None else Line()
     staffa = settings.running_instance(config)
+    if member is not None:
+        staffa.node = f"{staffa.node}.{member}"
     _refuse_what_runs_nothing(staffa)
     settings.know_workers(staffa)
     if queue:
         staffa.queues = chosen(staffa.queues, queue)
-    _tell_what_runs(staffa)
+    if member in (None, 1):
+        _tell_what_runs(staffa)
     if config.log_format == "json":
         log_json(staffa)
     elif logger.isEnabledFor(logging.DEBUG):
@@ -80,7 +93,13 @@ def run(
     # what jobs enqueue goes to the instance that runs them, whatever else their modules make
     mine = staffa.as_default() if config.app is None else nullcontext()
     with mine, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(Service(staffa, until_idle=until_idle).serve())
+        runner.run(Service(staffa, until_idle=until_idle, line=line).serve())
+
+
+def _supervise(processes: int, *, until_idle: bool) -> NoReturn:
+    """Run as many processes of the same command instead of this one."""
+    with asyncio.Runner() as runner:
+        raise typer.Exit(runner.run(Supervisor(sys.argv[1:], processes, until_idle=until_idle).run()))
 
 
 def chosen(configured: Mapping[str, QueueConfig], texts: Sequence[str]) -> dict[str, QueueConfig]:
@@ -115,8 +134,8 @@ def _one_queue(configured: Mapping[str, QueueConfig], part: str) -> tuple[str, Q
 class Service:
     """An instance whose queues run until a signal comes, or until they are idle. Serving ends the process."""
 
-    def __init__(self, staffa: Staffa, *, until_idle: bool) -> None:
-        self._staffa, self._until_idle = staffa, until_idle
+    def __init__(self, staffa: Staffa, *, until_idle: bool, line: Line | None = None) -> None:
+        self._staffa, self._until_idle, self._line = staffa, until_idle, line
         self._told = asyncio.Event()
         self._signals = 0
         self._patience: asyncio.Timeout | None = None
@@ -124,6 +143,8 @@ class Service:
     async def serve(self) -> NoReturn:
         self._listen()
         await self._staffa.start()
+        if self._line is not None:
+            self._line.say_that_it_runs()
         await self._until_told()
         code = await self._stop()
         _leave(code)
@@ -131,15 +152,26 @@ class Service:
     # Signals
 
     def _listen(self) -> None:
-        """Hear signals even while a job blocks the event loop."""
+        """Hear signals even while a job blocks the event loop.
+
+        One of several processes hears from its supervisor how urgent it is: a signal that was sent to all of
+        them reaches it twice, and says no more than that it is time to stop.
+        """
         loop = asyncio.get_running_loop()
 
-        def heard(number: int, _: FrameType | None) -> None:
-            self._signals += 1
-            if self._signals > 2:  # noqa: PLR2004 - whoever asks a third time wants no answer
-                os._exit(128 + number)
-            loop.call_soon_threadsafe(self._hear, signal.Signals(number).name)
+        def told(urgency: int, name: str) -> None:
+            if urgency > self._signals:
+                self._signals = urgency
+                loop.call_soon_threadsafe(self._hear, name)
 
+        def heard(number: int, _: FrameType | None) -> None:
+            urgency = self._signals + 1 if self._line is None else 1
+            if urgency > 2:  # noqa: PLR2004 - whoever asks a third time wants no answer
+                os._exit(128 + number)
+            told(urgency, signal.Signals(number).name)
+
+        if self._line is not None:
+            self._line.listen(told)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, heard)
 
@@ -234,11 +266,11 @@ def _leave(code: int) -> NoReturn:
 # What is told
 
 
-def _log_to_stderr(level: str, form: LogFormat) -> None:
+def _log_to_stderr(level: str, form: LogFormat, line: str) -> None:
     if level.lower() not in LEVELS:
         raise ConfigError(f"--log-level: {unknown(level, LEVELS, 'level')}")
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(LINE))
+    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(line))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if level.lower() == "debug":
         logging.getLogger("psycopg.pool").setLevel(logging.DEBUG)
