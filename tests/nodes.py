@@ -87,3 +87,8 @@ class OtherNode:
         self._stop.set()
         self._thread.join(20)
         self._instance.close()
+
+
+def is_idle(staffa: Staffa) -> bool:
+    """Tell whether nothing runs here, and all outcomes are handed in."""
+    return all(producer.idle for producer in staffa._queues._all())

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from nodes import eventually, finished, quick
+from nodes import eventually, finished, is_idle, quick
 from obans import catalogue, comment_of, oban_tables, query, run
 from staffa import Job, Staffa, State, Worker
 from staffa.errors import NoInstance
@@ -95,7 +95,7 @@ async def test_what_is_said_in_one_schema_is_not_meant_for_the_other(
         assert mine.id == same_id.id
         await eventually(lambda: runs["endless", mine.id] == 2)
         await one.acancel(mine.id)
-        await eventually(lambda: one._producers["default"].idle)
+        await eventually(lambda: is_idle(one))
         assert [job.state for job in await two.ajobs(ids=[1])] == [State.EXECUTING]
         run(empty_postgres_url, BY_HAND)
         run(empty_postgres_url, "select pg_notify('Two.oban_insert', '{\"queue\": \"default\"}')")
@@ -139,7 +139,7 @@ async def test_a_schema_may_have_any_name(empty_postgres_url: str, schema: str):
         endless = await staffa.ainsert(Endless.new())
         await eventually(lambda: runs["endless", endless.id] == 1)
         await staffa.acancel(endless.id)
-        await eventually(lambda: staffa._producers["default"].idle)
+        await eventually(lambda: is_idle(staffa))
         await staffa.aretry(endless.id)
         await eventually(lambda: runs["endless", endless.id] == 2)
         await staffa.acancel(endless.id)

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from elixir import Elixir
-from nodes import eventually, finished, quick
+from nodes import eventually, finished, is_idle, quick
 from staffa import Cancel, Error, Lifeline, Snooze, Staffa, State, Worker
 from staffa.telemetry import JobBounced, JobStarted
 
@@ -153,7 +153,7 @@ async def test_a_job_that_their_lifeline_takes_away_is_recorded_once(elixir, sta
     elixir.notify("insert", {"queue": "python"})
     [ended] = await finished(staffa, [job])
     go.set()
-    await eventually(lambda: staffa._producers["python"].idle)
+    await eventually(lambda: is_idle(staffa))
 
     [ended] = await staffa.ajobs(ids=[job.id])
     assert (ended.state, ended.attempt, ended.errors, runs[job.id]) == (State.COMPLETED, 2, [], 2)
@@ -189,7 +189,7 @@ async def test_their_discarding_of_an_old_job_stands(elixir, staffa):
     await eventually(lambda: runs[job.id] == 1)
     assert await alongside(elixir, "rescue", seconds=-1) == 1
     go.set()
-    await eventually(lambda: staffa._producers["python"].idle)
+    await eventually(lambda: is_idle(staffa))
     row = elixir.row(job.id)
     assert (row["state"], row["completed_at"], runs[job.id]) == ("discarded", None, 1)
 
@@ -201,7 +201,7 @@ async def test_a_job_cancelled_from_elixir_stops_at_once_and_stays_cancelled(eli
     job = await staffa.ainsert(Waiting.new())
     await eventually(lambda: runs[job.id] == 1)
     await alongside(elixir, "cancel", job.id)
-    await eventually(lambda: staffa._producers["python"].idle)  # nobody lets it go
+    await eventually(lambda: is_idle(staffa))  # nobody lets it go
     assert elixir.row(job.id)["state"] == "cancelled"
 
 
@@ -209,7 +209,7 @@ async def test_a_job_cancelled_without_a_signal_is_noticed_and_its_outcome_bounc
     job = await staffa.ainsert(Waiting.new())
     await eventually(lambda: runs[job.id] == 1)
     await alongside(elixir, "cancel", job.id, signal=False)
-    await eventually(lambda: staffa._producers["python"].idle)
+    await eventually(lambda: is_idle(staffa))
     assert elixir.row(job.id)["state"] == "cancelled"
     assert elixir.row(job.id)["completed_at"] is None
 
