@@ -13,7 +13,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from staffa import Cancel, Error, Job, Snooze, Worker, current_job, job
+import msgspec
+
+from staffa import Cancel, Error, Job, Record, Snooze, Worker, current_job, job
 
 logger = logging.getLogger("app.jobs")
 
@@ -138,3 +140,19 @@ def note(file: str | Path, *pids: int) -> None:
     path = Path(file)
     path.with_suffix(".tmp").write_text(" ".join(map(str, pids)))
     path.with_suffix(".tmp").rename(path)
+
+
+class Stranger(msgspec.Struct):
+    """A type that the parent knows only if it imported this module."""
+
+    name: str
+
+
+@job(name="apart.record", executor="process")
+def record(what: str) -> Record:
+    match what:
+        case "a lock":
+            return Record(threading.Lock())
+        case "a stranger":
+            return Record([Stranger("Asha")])
+    return Record({"pid": os.getpid()})

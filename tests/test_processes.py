@@ -447,3 +447,25 @@ async def test_a_module_that_cannot_be_imported_fails_the_job_and_says_why(
     assert error.startswith("the process for this job could not start:\nTraceback")
     assert error.endswith("LookupError: no licence\n")
     staffa.close()
+
+
+# Results
+
+
+async def test_what_a_process_returns_is_recorded(staffa):
+    async with staffa:
+        plain = await staffa.aresult(await staffa.ainsert(apart.record.new("my pid")), timeout=60)
+        typed = await staffa.aresult(await staffa.ainsert(apart.record.new("a stranger")), timeout=60)
+    assert plain.value["pid"] != os.getpid()
+    assert typed.value == [{"name": "Asha"}]
+
+
+@on_sqlite
+async def test_a_result_that_cannot_leave_its_process_is_named(staffa):
+    async with staffa:
+        result = await staffa.aresult(await staffa.ainsert(apart.record.new("a lock")), timeout=60)
+    assert result.state is State.CANCELLED
+    assert (
+        "its result cannot be carried from its process to this one: <unlocked"
+        in result.job.errors[-1]["error"]
+    )

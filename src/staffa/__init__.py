@@ -3,12 +3,13 @@
 from staffa._cron import Cron
 from staffa._filter import JobFilter
 from staffa._job import Job, State, current_job
+from staffa._result_calls import Result
 from staffa._unique import Unique
 from staffa.config import Config
 from staffa.errors import StaffaError
 from staffa.instance import Staffa
 from staffa.plugins import Crontab, Lifeline, Pruner, Reindexer, Stager
-from staffa.worker import Cancel, Error, Snooze, Worker, job
+from staffa.worker import Cancel, Error, Record, Snooze, Worker, job
 
 __all__ = [
     "Cancel",
@@ -20,7 +21,9 @@ __all__ = [
     "JobFilter",
     "Lifeline",
     "Pruner",
+    "Record",
     "Reindexer",
+    "Result",
     "Snooze",
     "Staffa",
     "StaffaError",

@@ -19,7 +19,7 @@ T = TypeVar("T")
 DEEPEST = 100
 SMALLEST_INTEGER = -(2**63)
 LARGEST_INTEGER = 2**64 - 1
-FIX = "convert it to text or a number first, or declare a type for the arguments"
+FIX = "convert it to text or a number first, or declare a type for it"
 
 
 class Shape(Protocol):
@@ -162,6 +162,30 @@ def json_object(given: object, name: str = "args") -> dict[str, Any]:
     return {
         _key(key, name): _plain(value, f"{name}[{key!r}]", 1) for key, value in _mapping(given, name).items()
     }
+
+
+def json_value(given: object, name: str) -> Any:
+    """Copy a value that must be JSON; dataclasses, Structs and pydantic models in it are written as such.
+
+    Raises `InvalidArguments` naming what cannot be kept.
+    """
+    return _plain(undeclared(given, name), name, 0)
+
+
+def undeclared(value: object, name: str, depth: int = 0) -> Any:
+    """Write values of declared types as arguments of these types are written."""
+    kind = type(value)
+    if depth > DEEPEST:
+        return value  # which is refused by its depth
+    if hasattr(kind, "model_dump"):
+        return value.model_dump(mode="json")  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "__struct_fields__"):
+        return _in_json(value, name)
+    if isinstance(value, list | tuple):
+        return [undeclared(each, name, depth + 1) for each in value]
+    if isinstance(value, Mapping):
+        return {key: undeclared(each, name, depth + 1) for key, each in value.items()}
+    return value
 
 
 def _mapping(given: object, name: str = "args") -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from staffa import _enqueuer
+from staffa._arguments import undeclared
 from staffa._dialogue import (
     Answered,
     Begin,
@@ -42,9 +43,9 @@ from staffa._executor import traced
 from staffa._job import AnyJob, current, replace
 from staffa._processes import become_child
 from staffa._running import Running, Stop
-from staffa.errors import InstanceError
+from staffa.errors import InstanceError, InvalidArguments
 from staffa.instance import Staffa, import_modules
-from staffa.worker import Worker, find, is_async, performed
+from staffa.worker import Cancel, Error, Record, Snooze, Worker, find, is_async, performed
 
 PROGRESS_SECONDS = 0.25
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -133,8 +134,8 @@ class Service:
         try:
             with _at_most(request.max_memory):
                 if is_async(found):
-                    return self._runner.run(self._performed(worker, job))
-                return performed(worker, job)
+                    return _plainly(self._runner.run(self._performed(worker, job)), worker)
+                return _plainly(performed(worker, job), worker)
         finally:
             current.reset(token)
 
@@ -237,6 +238,19 @@ class Unreachable:
 
     async def ainsert(self, job: AnyJob, /, *, connection: Any = None) -> AnyJob:
         return self.insert(job, connection=connection)
+
+
+def _plainly(answer: object, worker: Worker) -> object:
+    """Write what is to be recorded without types that the parent may not know."""
+    if isinstance(answer, Cancel | Error | Snooze) or not (
+        worker.options.recorded or isinstance(answer, Record)
+    ):
+        return answer
+    value = answer.value if isinstance(answer, Record) else answer
+    try:
+        return Record(undeclared(value, "its result"))
+    except InvalidArguments:
+        return Record(value)  # which the parent refuses
 
 
 # What the system is asked for

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from staffa._job import AnyJob, Progress
+from staffa.worker import Record
 
 LONGEST_REPR = 500
 
@@ -119,6 +120,8 @@ def packed(value: object) -> bytes:
     try:
         return pickle.dumps(value)
     except Exception:  # noqa: BLE001 - what somebody's value does when it is looked at is anybody's guess
+        if isinstance(value, Record):
+            return pickle.dumps(Record(Lost(_shown(value.value))))
         return pickle.dumps(Lost(_shown(value)))
 
 

@@ -14,19 +14,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from staffa import _lifecycle
+from staffa._arguments import json_value
 from staffa._backoff import retry_delay
 from staffa._clock import LONGEST_DELAY, Clock, running_from, utc_now
+from staffa._dialogue import Lost
 from staffa._hands import Hands, InThisThread, Place, RaisedApart
 from staffa._job import AnyJob, State, current, replace
 from staffa._running import Running, Stop
-from staffa.errors import InvalidArguments, JobTimeout, ProcessDied, UnknownWorker
+from staffa.errors import InvalidArguments, InvalidResult, JobTimeout, ProcessDied, UnknownWorker
 from staffa.telemetry import JobStarted, JobStopped, Telemetry
-from staffa.worker import Cancel, Error, Snooze, Worker, find, is_async, performed
+from staffa.worker import Cancel, Error, Record, Snooze, Worker, find, is_async, performed
 
 logger = logging.getLogger("staffa")
 
 LONGEST_ERROR = 32_000
+LARGEST_RESULT = 1_000_000  # bytes of JSON
 NOT_THEIRS = tuple(f"{Path(each).parent}{os.sep}" for each in (__file__, asyncio.__file__, futures.__file__))
 
 BAD_CODE = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
@@ -143,7 +148,7 @@ class _Attempt:
             return await worker.perform(_shown(self._job))
         return await self._hands.call(self._running, performed, worker, _shown(self._job))
 
-    def _answered(self, answer: object) -> AnyJob | None:
+    def _answered(self, answer: object) -> AnyJob | None:  # noqa: PLR0911 - every answer, in one place
         job, now = self._job, self._clock
         match self._running.stopped:
             case Stop.CANCELLED:
@@ -157,8 +162,21 @@ class _Attempt:
                 return self._failed(None, str(reason))
             case Snooze(delay):
                 return self._snoozed(delay)
+            case Record(value):
+                return self._recorded(value)
+            case _ if self._worker is not None and self._worker.options.recorded:
+                return self._recorded(answer)
             case _:
                 return _lifecycle.completed(job, now())
+
+    def _recorded(self, value: object) -> AnyJob:
+        """Complete with a result. The work is done, so it is not repeated for a result that cannot be kept."""
+        job, now = self._job, self._clock
+        try:
+            return _lifecycle.recorded(job, now(), storable(value))
+        except InvalidResult as error:
+            self.error = error
+            return _lifecycle.cancelled(job, now(), _shortened(f"{job.worker} was done, but {error}"))
 
     def _snoozed(self, delay: object) -> AnyJob:
         try:
@@ -232,6 +250,23 @@ class _Attempt:
                 task.uncancel()
         except (Exception, SystemExit):
             logger.exception("%s of %s failed", hook.__name__, after.worker)
+
+
+def storable(value: object) -> Any:
+    """Return a value as JSON holds it. Raises `InvalidResult`, naming what cannot be kept."""
+    if isinstance(value, Lost):
+        raise InvalidResult(f"its result cannot be carried from its process to this one: {value.shown}")
+    try:
+        found = json_value(value, "its result")
+        size = len(msgspec.json.encode(found))
+    except (InvalidArguments, RecursionError) as error:
+        raise InvalidResult(str(error)) from error
+    if size > LARGEST_RESULT:
+        raise InvalidResult(
+            f"its result has {size:,} bytes of JSON, and at most {LARGEST_RESULT:,} are kept:"
+            " store it elsewhere, and record where it is"
+        )
+    return found
 
 
 def _shown(job: AnyJob) -> AnyJob:

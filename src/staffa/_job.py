@@ -30,6 +30,7 @@ class State(StrEnum):
 WAITING = frozenset({State.AVAILABLE, State.SUSPENDED, State.SCHEDULED, State.RETRYABLE})
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
 FAILED = frozenset({State.RETRYABLE, State.DISCARDED, State.CANCELLED})
+RESULT = "recorded_result"  # a key of meta that no Oban reads, so that none tries to decode it
 LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
 
@@ -106,6 +107,11 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
     def cancelled(self) -> bool:
         """Whether this attempt should stop, because its job was cancelled or its worker shuts down."""
         return self.running is not None and self.running.cancelled
+
+    @property
+    def result(self) -> Any:
+        """What the job recorded when it last completed, as JSON holds it; None if it recorded nothing."""
+        return self.meta.get(RESULT)
 
     def progress(self, current: int, total: int | None = None, note: str | None = None) -> None:
         """Say how far this attempt is; stored in `meta["progress"]` about once a second. Never blocks."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from staffa._backoff import rescue_delay
-from staffa._job import FINAL, AnyJob, State, replace
+from staffa._job import FINAL, RESULT, AnyJob, State, replace
 
 RESCUES_ALLOWED = 5
 
@@ -17,7 +17,15 @@ DELETABLE = frozenset(State) - {State.EXECUTING}
 
 
 def completed(job: AnyJob, now: datetime) -> AnyJob:
+    """Complete without a result; what an earlier run recorded does not count any more."""
+    if job.meta.get(RESULT) is not None:
+        return recorded(job, now, None)
     return replace(job, state=State.COMPLETED, completed_at=now)
+
+
+def recorded(job: AnyJob, now: datetime, result: object) -> AnyJob:
+    """Complete with what the job returned."""
+    return replace(job, state=State.COMPLETED, completed_at=now, meta={**job.meta, RESULT: result})
 
 
 def cancelled(job: AnyJob, now: datetime, reason: str) -> AnyJob:

@@ -17,12 +17,14 @@ import msgspec
 from staffa._backoff import reconnect_delay, retry_delay
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands
-from staffa._job import FAILED, AnyJob, State
+from staffa._job import FAILED, FINAL, AnyJob, State
 from staffa._lifecycle import failed
 from staffa._pauses import newest
 from staffa._printable import last_line
 from staffa._running import Running, Stop
+from staffa._watched import Watched
 from staffa.engine import Ack, Engine, ProducerInfo
+from staffa.notifier import ENDED
 from staffa.telemetry import (
     ExchangeFailed,
     JobBounced,
@@ -77,6 +79,7 @@ class Producer:
         engine: Engine,
         hands: Hands,
         telemetry: Telemetry,
+        watched: Watched | None = None,
         poll: timedelta,
         heartbeat: timedelta,
         grace: timedelta,
@@ -86,6 +89,7 @@ class Producer:
         self._node, self._engine, self._hands, self._telemetry = node, engine, hands, telemetry
         self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
+        self._watched = watched or Watched()
         self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
@@ -184,6 +188,7 @@ class Producer:
             if self._known != self.info:
                 await self._make_known(self.info)
             await self._exchange(self._demand)
+            await self._tell_ended()
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
             await self._wait_for_database(error)
@@ -230,6 +235,15 @@ class Producer:
                 "job %s is no longer ours; its outcome (%s) was not recorded", ack.held.id, ack.after.state
             )
             self._telemetry.emit(JobBounced(ack.after))
+        late = {ack.held.id for ack in (*exchanged.again, *exchanged.bounced)}
+        self._watched.ended(
+            ack.held.id for ack in finished if ack.after.state in FINAL and ack.held.id not in late
+        )
+
+    async def _tell_ended(self) -> None:
+        """Tell those who wait for results, where somebody waits; whoever misses it looks for himself."""
+        if owed := self._watched.owed():
+            await self._engine.tell(ENDED, owed)
 
     async def _look_after(self) -> None:
         now = time.monotonic()
@@ -364,6 +378,7 @@ class Producer:
     async def _last_exchange(self) -> None:
         try:
             await self._exchange(0)
+            await self._tell_ended()
             await self._engine.retire([self.info.id])
         except Exception as error:  # noqa: BLE001 - others will find out
             logger.warning("queue %s could not say good-bye to the database: %s", self.queue, error)

@@ -136,6 +136,9 @@ class Reader(Protocol):
     async def count(self, wanted: JobFilter) -> int:
         """Count jobs, up to the limit if there is one."""
 
+    async def states(self, ids: Sequence[int]) -> dict[int, State]:
+        """Tell the states of jobs, of those that are there."""
+
     async def counts(self) -> dict[str, dict[State, int]]:
         """Count jobs by queue and state."""
 

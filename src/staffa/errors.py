@@ -22,6 +22,11 @@ StaffaError
 │   ├── SchemaMissing       its tables are missing or too old
 │   ├── SchemaUnsupported   there are tables that cannot be adopted
 │   └── UnsupportedConnection  a caller's connection cannot be joined
+├── ResultError             the result of a job cannot be had
+│   ├── ResultTimeout       it did not finish in time (also a TimeoutError)
+│   ├── ResultGone          there is no such job, or no longer (also a LookupError)
+│   ├── ResultFailed        it was discarded or cancelled, so it has no value
+│   └── InvalidResult       what it returned cannot be recorded (also a TypeError)
 ├── JobTimeout              an attempt took longer than its worker allows (also a TimeoutError)
 ├── ProcessDied             the process that ran a job ended before the job did
 └── JobFailed               a worker answered `Error(reason)`
@@ -114,6 +119,26 @@ class SchemaUnsupported(DatabaseError):
 
 class UnsupportedConnection(DatabaseError, TypeError):
     """A job cannot be enqueued through this connection; the message says why."""
+
+
+class ResultError(StaffaError):
+    """The result of a job cannot be had."""
+
+
+class ResultTimeout(ResultError, TimeoutError):
+    """A job did not finish within the time that its result was waited for; it goes on."""
+
+
+class ResultGone(ResultError, LookupError):
+    """There is no such job: it was never stored, or it was deleted or pruned."""
+
+
+class ResultFailed(ResultError):
+    """A job was discarded or cancelled, so it has no value; the message says why."""
+
+
+class InvalidResult(ResultError, TypeError):
+    """What a worker returned cannot be recorded; the message names what and why."""
 
 
 class JobTimeout(StaffaError, TimeoutError):

@@ -36,12 +36,15 @@ from staffa._producer import Producer
 from staffa._queue_calls import QueueCalls
 from staffa._queues import Queues
 from staffa._repeat import repeat
+from staffa._result_calls import ResultCalls
 from staffa._signals import ident, understood
+from staffa._waiting import Waiting
+from staffa._watched import Watched
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
 from staffa.engine import Database, Engine, Tables
 from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, InstanceError
-from staffa.notifier import INSERT, LEADER, SIGNAL, Payload
+from staffa.notifier import INSERT, LEADER, SIGNAL, WATCH, Payload
 from staffa.plugin import Plugin
 from staffa.plugins.cron import Crontab
 from staffa.plugins.lifeline import Lifeline
@@ -63,7 +66,7 @@ THREADS_MADE = (
 )
 
 
-class Staffa(JobCalls, QueueCalls):
+class Staffa(JobCalls, QueueCalls, ResultCalls):
     """One system of jobs on one database.
 
     Making one opens nothing. `async with staffa:` runs its queues; enqueueing works without that, from any
@@ -111,6 +114,7 @@ class Staffa(JobCalls, QueueCalls):
         self._database = (
             InlineDatabase(self.telemetry) if testing == "inline" else _database(url, schema, self.telemetry)
         )
+        self._waiting, self._watched = Waiting(self._database), Watched()
         self._hands: Hands = InThisThread()
         self._queues = Queues(self._producer)
         self._parts: Parts | None = None
@@ -213,6 +217,7 @@ class Staffa(JobCalls, QueueCalls):
 
     def close(self) -> None:
         """Let go of the database; a later call opens it again."""
+        self._waiting.close()
         self._database.dispose()
 
     # Running queues
@@ -354,6 +359,7 @@ class Staffa(JobCalls, QueueCalls):
             engine=self._database.engine,
             hands=self._hands,
             telemetry=self.telemetry,
+            watched=self._watched,
             poll=self._poll,
             heartbeat=self._heartbeat,
             grace=self._grace,
@@ -385,6 +391,9 @@ class Staffa(JobCalls, QueueCalls):
             signal = understood(payload, ident(self.name, self.node))
             if signal is not None:
                 self._queues.obey(signal)
+        elif channel == WATCH:
+            if self._watched.watch(payload):
+                self._queues.wake(None)  # any of them tells
         elif channel == LEADER and self._parts is not None:
             self._parts.peer.hear(payload)
 

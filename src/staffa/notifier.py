@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 Payload = Mapping[str, Any]
@@ -11,13 +11,30 @@ Heard = Callable[[str, Payload], None]
 INSERT = "insert"
 SIGNAL = "signal"
 LEADER = "leader"
+WATCH = "watch"
+ENDED = "ended"
+
+CHANNELS = (INSERT, SIGNAL, LEADER, WATCH)
+IDS_AT_ONCE = 300  # a notification of PostgreSQL holds less than 8,000 bytes
 
 
 class Notifier(Protocol):
     """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`, `leader` `{"down": …}`.
 
-    An insert that names no queue means any of them. What is down is a lease that was given up.
+    An insert that names no queue means any of them. What is down is a lease that was given up. `watch` and
+    `ended` carry `{"job_ids": […]}`: the jobs somebody waits for, and those of them that have ended.
     """
 
-    async def run(self, heard: Heard) -> None:
-        """Call `heard(channel, payload)` for all that is told, until cancelled; survive a lost database."""
+    async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
+        """Call `heard(channel, payload)` for all that is told there, until cancelled; survive a lost database.
+
+        When listening begins, also again, the first channel gets an empty payload: much may have been told.
+        """
+
+
+def naming(ids: Iterable[int]) -> list[Payload]:
+    """Write payloads that name jobs."""
+    ordered = sorted(ids)
+    return [
+        {"job_ids": ordered[start : start + IDS_AT_ONCE]} for start in range(0, len(ordered), IDS_AT_ONCE)
+    ]

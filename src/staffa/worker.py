@@ -50,6 +50,13 @@ class Error:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Answer: the job is completed, and this value is kept; `Staffa.result` gives it."""
+
+    value: Any
+
+
 class JobOptions(TypedDict, total=False):
     """What `using(...)` takes: options of the job, and where it goes."""
 
@@ -76,6 +83,7 @@ class WorkerOptions:
     priority: int = 0
     tags: tuple[str, ...] = ()
     timeout: timedelta | None = None
+    recorded: bool = False
     aliases: tuple[str, ...] = ()
     args: Any = None
     unique: Uniqueness | None = None
@@ -89,13 +97,14 @@ class Worker:
     """The code of one kind of job. Subclass it, say where its jobs go, and write `perform`.
 
     Class keywords: `queue` ("default"), `max_attempts` (20), `priority` (0, the first, to 9), `tags`,
-    `timeout` (a timedelta, none by default), `args` (a type for the arguments), `name` (how jobs name this
-    worker; module and class by default), `aliases` (names it had before), `unique` (True or a `Unique`: a job
-    that repeats another one is not stored), `replace` (which fields of that one it changes instead, for all
-    states or by state), `cron` (when its jobs are inserted by themselves: an expression, a `Cron`, or a list of
-    them), `executor` ("process": a process of its own for each running job; by default a thread, or the event
-    loop for `async def`), `max_memory` (bytes that such a process may take). A subclass inherits all but
-    `name`, `aliases` and `cron`. Raises `InvalidWorker` where one of them is wrong.
+    `timeout` (a timedelta, none by default), `recorded` (whether what `perform` returns is kept), `args` (a
+    type for the arguments), `name` (how jobs name this worker; module and class by default), `aliases`
+    (names it had before), `unique` (True or a `Unique`: a job that repeats another one is not stored),
+    `replace` (which fields of that one it changes instead, for all states or by state), `cron` (when its
+    jobs are inserted by themselves: an expression, a `Cron`, or a list of them), `executor` ("process": a
+    process of its own for each running job; by default a thread, or the event loop for `async def`),
+    `max_memory` (bytes that such a process may take). A subclass inherits all but `name`, `aliases` and
+    `cron`. Raises `InvalidWorker` where one of them is wrong.
     """
 
     options: ClassVar[WorkerOptions] = WorkerOptions()
@@ -109,6 +118,7 @@ class Worker:
         priority: int | None = None,
         tags: Sequence[str] | None = None,
         timeout: timedelta | None = None,
+        recorded: bool | None = None,
         args: Any = None,
         name: str | None = None,
         aliases: Sequence[str] = (),
@@ -128,6 +138,7 @@ class Worker:
             "priority": priority,
             "tags": None if tags is None else _several(f"{cls.__qualname__}: tags", tags, InvalidWorker),
             "timeout": timeout,
+            "recorded": recorded,
             "args": args,
             "executor": executor,
             "max_memory": max_memory,
@@ -149,7 +160,8 @@ class Worker:
     def perform(self, job: AnyJob) -> Any:
         """Do the work; `def` runs in a thread, `async def` on the event loop, unless `executor` says otherwise.
 
-        Answer `Cancel`, `Snooze` or `Error` to say so; anything else completes the job, raising fails it.
+        Answer `Cancel`, `Snooze`, `Error` or `Record` to say so; anything else completes the job, raising
+        fails it.
         """
         raise NotImplementedError(f"{type(self).__qualname__} has no perform")
 
@@ -264,6 +276,7 @@ class FunctionOptions(TypedDict, total=False):
     priority: int
     tags: Sequence[str]
     timeout: timedelta
+    recorded: bool
     name: str
     aliases: Sequence[str]
     unique: Unique | bool
@@ -422,13 +435,20 @@ def _check(worker: type[Worker]) -> None:
         not isinstance(options.timeout, timedelta) or options.timeout <= timedelta(0)
     ):
         raise InvalidWorker(f"{label}: timeout must be a timedelta above 0, not {options.timeout!r}")
+    if not isinstance(options.recorded, bool):
+        raise InvalidWorker(f"{label}: recorded must be True or False, not {options.recorded!r}")
+    _check_hooks(worker)
+    _check_place(worker)
+
+
+def _check_hooks(worker: type[Worker]) -> None:
+    label = worker.__qualname__
     if not is_async(worker):
         for hook in ("backoff", "on_discarded", "on_cancelled"):
             if inspect.iscoroutinefunction(getattr(worker, hook)):
                 raise InvalidWorker(f"{label}: {hook} is async but perform is not; make both alike")
     if inspect.iscoroutinefunction(worker.backoff):
         raise InvalidWorker(f"{label}: backoff must be a plain function")
-    _check_place(worker)
 
 
 def _check_place(worker: type[Worker]) -> None:

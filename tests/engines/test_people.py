@@ -174,3 +174,14 @@ async def test_what_is_read_is_what_was_written(trial: Trial):
     after = _lifecycle.failed(held, NOW, "no", HOUR)
     await trial.hand_in(producer, (held, after))
     assert await trial.engine.jobs(JobFilter(ids=[held.id])) == [after]
+
+
+async def test_states_are_told_of_those_jobs_that_are_there(trial: Trial):
+    _, held = await trial.taken(job())
+    waiting, later = await trial.insert(job(queue="a"), job(queue="a", schedule_in=HOUR))
+    assert await trial.engine.states([held.id, waiting.id, later.id, 4711]) == {
+        held.id: State.EXECUTING,
+        waiting.id: State.AVAILABLE,
+        later.id: State.SCHEDULED,
+    }
+    assert await trial.engine.states([]) == {}

@@ -210,6 +210,9 @@ class InlineEngine:
     async def count(self, wanted: JobFilter) -> int:
         return 0
 
+    async def states(self, ids: Sequence[int]) -> dict[int, State]:
+        return {}
+
     async def counts(self) -> dict[str, dict[State, int]]:
         return {}
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from staffa.notifier import Heard, Payload
+from staffa.notifier import CHANNELS, Heard, Payload
 from staffa.telemetry import NotifierListening, Telemetry
 
 
@@ -15,25 +15,25 @@ class LocalNotifier:
 
     def __init__(self, telemetry: Telemetry | None = None) -> None:
         self._telemetry = telemetry or Telemetry()
-        self._listeners: dict[Heard, asyncio.AbstractEventLoop] = {}
+        self._listeners: dict[Heard, tuple[asyncio.AbstractEventLoop, Sequence[str]]] = {}
 
     def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
         """Tell from any thread."""
-        for heard, loop in list(self._listeners.items()):
-            for payload in payloads:
+        for heard, (loop, channels) in list(self._listeners.items()):
+            for payload in payloads if channel in channels else ():
                 with suppress(RuntimeError):  # the loop has closed
                     loop.call_soon_threadsafe(heard, channel, payload)
 
     @contextmanager
-    def listening(self, heard: Heard) -> Iterator[None]:
+    def listening(self, heard: Heard, channels: Sequence[str]) -> Iterator[None]:
         """Call `heard` on this event loop meanwhile."""
-        self._listeners[heard] = asyncio.get_running_loop()
+        self._listeners[heard] = asyncio.get_running_loop(), channels
         try:
             yield
         finally:
             del self._listeners[heard]
 
-    async def run(self, heard: Heard) -> None:
-        with self.listening(heard):
+    async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
+        with self.listening(heard, channels):
             self._telemetry.emit(NotifierListening())
             await asyncio.get_running_loop().create_future()

@@ -9,18 +9,18 @@ import gzip
 import json
 import logging
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 
 from staffa._backoff import reconnect_delay
-from staffa.notifier import INSERT, LEADER, SIGNAL, Heard, Payload
+from staffa.notifier import CHANNELS, Heard, Payload
 from staffa.telemetry import NotificationMalformed, NotifierListening, NotifierLost, Telemetry
 
 logger = logging.getLogger("staffa")
 
-CHANNELS = (INSERT, SIGNAL, LEADER)
 PING_SECONDS = 30.0
 
 
@@ -33,14 +33,14 @@ class PostgresNotifier:
         self._url, self._schema, self._options = url, schema, options
         self._telemetry = telemetry or Telemetry()
 
-    async def run(self, heard: Heard) -> None:
+    async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
         failures = 0
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, **self._options) as connection:
-                    await self._listen(connection)
+                    await self._listen(connection, channels)
                     self._telemetry.emit(NotifierListening())
-                    heard(INSERT, {})  # whatever was told while nobody listened
+                    heard(channels[0], {})  # whatever was told while nobody listened
                     failures = 0
                     await self._hear(connection, heard)
             except (psycopg.Error, OSError) as error:
@@ -54,8 +54,8 @@ class PostgresNotifier:
                     self._telemetry.emit(NotifierLost(error))
                 await asyncio.sleep(reconnect_delay(failures).total_seconds())
 
-    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        for channel in CHANNELS:
+    async def _listen(self, connection: psycopg.AsyncConnection[Any], channels: Sequence[str]) -> None:
+        for channel in channels:
             name = f"{self._schema}.oban_{channel}".replace('"', '""')
             await connection.execute(f'listen "{name}"'.encode())
 

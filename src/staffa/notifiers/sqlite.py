@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from staffa.engines._sqlite_writer import News, Writer
-from staffa.notifier import INSERT, Heard, Payload
+from staffa.notifier import CHANNELS, INSERT, Heard, Payload
 from staffa.notifiers.local import LocalNotifier
 from staffa.telemetry import NotificationMalformed, NotifierListening, Telemetry
 
@@ -28,11 +28,11 @@ class SqliteNotifier:
         self._listeners = 0
         self._watched: Future[Any] | None = None
 
-    async def run(self, heard: Heard) -> None:
-        with self._local.listening(heard), self._watching() as watched:
+    async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
+        with self._local.listening(heard, channels), self._watching() as watched:
             await asyncio.shield(asyncio.wrap_future(watched))
             self._telemetry.emit(NotifierListening())
-            heard(INSERT, {})  # whatever was told while nobody listened
+            heard(channels[0], {})  # whatever was told while nobody listened
             await asyncio.get_running_loop().create_future()
 
     @contextmanager

@@ -367,6 +367,11 @@ class SqlEngine:
         return counted if wanted.limit is None else min(counted, wanted.limit)
 
     @look
+    async def states(self, db: Session, ids: Sequence[int]) -> dict[int, State]:
+        found = await self._found(db, ids)
+        return {job_id: State(row[0]) for job_id, row in found.items() if job_id is not None}
+
+    @look
     async def counts(self, db: Session) -> dict[str, dict[State, int]]:
         counted: dict[str, dict[State, int]] = {}
         for queue, state, jobs in await db.run("count_jobs"):
