@@ -21,7 +21,7 @@ from nodes import eventually
 from staffa import Job, Staffa, State
 from staffa._bridge import at_once
 from staffa._clock import utc_now
-from staffa.notifier import INSERT, SIGNAL
+from staffa.notifier import CHANNELS, INSERT, SIGNAL
 from staffa.notifiers.local import LocalNotifier
 from staffa.notifiers.postgres import decoded
 
@@ -321,7 +321,7 @@ async def test_who_listened_on_a_loop_that_has_closed_stops_nobody():
     notifier, heard = LocalNotifier(), []
     closed = asyncio.new_event_loop()
     closed.close()
-    notifier._listeners[lambda _channel, _payload: None] = closed
+    notifier._listeners[lambda _channel, _payload: None] = closed, CHANNELS
     task = asyncio.create_task(notifier.run(lambda channel, payload: heard.append((channel, payload))))
     await asyncio.sleep(0)
     notifier.tell(INSERT, [{"queue": "a"}])
