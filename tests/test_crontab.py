@@ -180,6 +180,25 @@ async def test_an_entry_whose_jobs_the_database_refuses_keeps_no_other_from_its_
     assert "the jobs of cron entry bad cannot be stored" in caplog.text
 
 
+async def test_a_unique_worker_does_not_repeat_a_job_that_waits_and_its_ticks_go_on(make):
+    class W(Worker, unique=True, cron=Cron("@hourly", name="hourly", catch_up="all")):
+        pass
+
+    clock = Clock(make())
+    assert await clock.at(NOON - HOUR) == []
+    assert await clock.at(NOON) == ["12:00:00"]
+    assert await clock.at(NOON + 20 * SECOND) == []
+    assert await clock.at(NOON + HOUR) == []
+    assert await Clock(clock.staffa).at(NOON + 3 * HOUR + MINUTE) == []
+
+    [waiting] = await clock.staffa.ajobs()
+    [mark] = await clock.staffa.engine.cron_marks(["hourly"])
+    assert (mark.newest, mark.job_id) == (NOON + 3 * HOUR, waiting.id)
+
+    await clock.staffa.adelete(waiting.id)
+    assert await clock.at(NOON + 4 * HOUR) == ["16:00:00"]
+
+
 # Several leaders
 
 
@@ -229,6 +248,19 @@ def passing(monkeypatch):
         return NOON + timedelta(seconds=gone[0] - 1_000)
 
     return passed
+
+
+async def test_an_entry_of_reboot_that_cannot_be_stored_keeps_no_other_from_its_turn(clock, passing, caplog):
+    all_three = clock(
+        Cron("@reboot", name="bad"), Cron("@reboot", name="good"), Cron("@hourly", name="timed")
+    )
+    bad, good, timed = all_three.staffa.crontab
+    unstorable = Job(worker="w" * 200 if all_three.staffa.url.startswith("postgres") else None)
+    all_three.crontab.begin([replace(bad, job=unstorable), good, timed])
+
+    assert await all_three.at(passing(SECOND)) == ["12:00:01"]
+    assert "the jobs of cron entry bad cannot be stored" in caplog.text
+    assert [mark.entry for mark in await all_three.staffa.engine.cron_marks(["timed"])] == ["timed"]
 
 
 async def test_reboot_inserts_one_job_for_two_leaders_that_start_together(clock, passing):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
@@ -122,15 +122,19 @@ class Schedule:
         while (wall := next(self._walls(self._earliest_wall(after)), None)) is not None:
             after = max(after, self._earliest(wall) - SECOND)
             until = after + HOUR
-            latest = until.replace(tzinfo=None) + max(self._offsets(after, until))
-            walls = takewhile(lambda wall: wall <= latest, self._walls(self._earliest_wall(after)))  # noqa: B023 - used at once
-            found = {instant for wall in walls for instant in self._instants(wall)}
-            yield from sorted(instant for instant in found if after < instant <= until)
+            yield from self._ticks_of_an_hour(after, until)
             after = until
 
     def between(self, after: datetime, until: datetime) -> list[datetime]:
         """List the ticks after an instant, up to another."""
         return list(takewhile(lambda tick: tick <= until, self.ticks(after)))
+
+    def _ticks_of_an_hour(self, after: datetime, until: datetime) -> Iterable[datetime]:
+        offsets = set(self._offsets(after, until))
+        latest = until.replace(tzinfo=None) + max(offsets)
+        walls = takewhile(lambda wall: wall <= latest, self._walls(self._earliest_wall(after)))
+        found = (instant for wall in walls for instant in self._instants(wall) if after < instant <= until)
+        return found if len(offsets) == 1 else sorted(set(found))
 
     def _walls(self, start: datetime) -> CronSim:
         """Give the times that fit, from one on, as a wall clock shows them that is never put forward or back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -64,9 +64,10 @@ class Crontab:
         if _passed(self._pruned, now, PRUNED_EVERY):
             await engine.prune_ticks(self.window + KEPT_BEYOND_WINDOW, now=now)
             self._pruned = now
-        if queues := sorted({job.queue for job in inserted}):
+        new = [job for job in inserted if not job.conflict]
+        if queues := sorted({job.queue for job in new}):
             await engine.tell(INSERT, [{"queue": queue} for queue in queues])
-        return {"inserted": len(inserted)}
+        return {"inserted": len(new)}
 
     async def _boot(self, engine: Engine, now: datetime) -> list[AnyJob]:
         """Insert the jobs of @reboot if no leader was seen since this process started, and be seen."""
@@ -74,7 +75,10 @@ class Crontab:
             return []
         if self._started is None:
             self._started = now - timedelta(seconds=time.monotonic() - self._began)
-        inserted = await engine.boot(_ticks(self._at_boot, now), self._started, now=now)
+        inserted: list[AnyJob] = []
+        for entry in self._at_boot:
+            tick = CronTick(entry.name, now, entry.job_at(now))
+            inserted += await _stored(entry, engine.boot([tick], self._started, now=now))
         self._shown = now
         return inserted
 
@@ -94,23 +98,20 @@ class Crontab:
                 ]
             else:
                 ticks = [CronTick(entry.name, now, None)]
-            inserted += await _recorded(engine, ticks, now)
+            if ticks:
+                inserted += await _stored(entry, engine.record_ticks(ticks, now=now))
         self._judged = now
         self._next = min((tick for entry in self._timed for tick in entry.next_runs(1, now)), default=now)
         return inserted
 
 
-async def _recorded(engine: Engine, ticks: Sequence[CronTick], now: datetime) -> list[AnyJob]:
-    """Record ticks of one entry; one whose jobs the database refuses keeps no other from its turn."""
+async def _stored(entry: CronEntry, word: Awaitable[list[AnyJob]]) -> list[AnyJob]:
+    """Await a word about one entry; one whose jobs the database refuses keeps no other from its turn."""
     try:
-        return await engine.record_ticks(ticks, now=now) if ticks else []
+        return await word
     except UnstorableData as error:
-        logger.error("the jobs of cron entry %s cannot be stored: %s", ticks[0].entry, error)  # noqa: TRY400 - the database is to blame, no code
+        logger.error("the jobs of cron entry %s cannot be stored: %s", entry.name, error)  # noqa: TRY400 - the database is to blame, no code
         return []
-
-
-def _ticks(entries: Sequence[CronEntry], now: datetime) -> list[CronTick]:
-    return [CronTick(entry.name, now, entry.job_at(now)) for entry in entries]
 
 
 def _passed(last: datetime, now: datetime, length: timedelta) -> bool:
