@@ -79,6 +79,9 @@ def test_every_setting_can_be_read_from_a_file():
         silence = "1m"
         [reindexer]
         schedule = "@weekly"
+        [crontab]
+        window = "7d"
+        grace = "0s"
         [[cron]]
         worker = "crm.Report"
         expression = "@daily"
@@ -112,6 +115,7 @@ def test_every_setting_can_be_read_from_a_file():
         pruner={"max_age": None, "completed": timedelta(days=1), "limit": 500},
         stager={"interval": timedelta(seconds=2)},
         reindexer={"schedule": "@weekly"},
+        crontab={"window": timedelta(days=7), "grace": timedelta(0)},
         lifeline={"silence": timedelta(minutes=1)},
         timezone="Asia/Kolkata",
         cron=(
@@ -136,7 +140,14 @@ def test_every_setting_can_be_read_from_a_file():
 
 def test_every_setting_can_be_read():
     assert {each.name for each in fields(Config)} - {"source"} == IN_FILE.keys()
-    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {"pruner", "stager", "lifeline", "reindexer", "cron"}
+    assert IN_FILE.keys() - IN_ENVIRONMENT.keys() == {
+        "pruner",
+        "stager",
+        "lifeline",
+        "reindexer",
+        "cron",
+        "crontab",
+    }
 
 
 def test_pyproject_is_read_where_there_is_no_staffa_toml():
@@ -244,7 +255,7 @@ def test_variables_of_tests_and_of_a_kubernetes_service_named_staffa_are_not_our
     ("text", "said"),
     [
         ("databse = 'x'", "staffa.toml: unknown key 'databse'; did you mean 'database'?"),
-        ("zzz = 1", "staffa.toml: unknown key 'zzz'; known are app, cron, database, grace"),
+        ("zzz = 1", "staffa.toml: unknown key 'zzz'; known are app, cron, crontab, database, grace"),
         ("Grace = '1s'", "did you mean 'grace'?"),
         ("database = 5", "staffa.toml: database: must be text, not 5"),
         ("database = ''", "staffa.toml: database: must be text, not ''"),

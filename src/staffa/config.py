@@ -67,6 +67,7 @@ class Config:
     reindexer: Mapping[str, Any] | None = None
     timezone: str = DEFAULT_ZONE
     cron: tuple[Cron, ...] = ()
+    crontab: Mapping[str, Any] = field(default_factory=dict)
     source: str = "the defaults"
 
 
@@ -395,12 +396,13 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     ),
     "timezone": _zone,
     "cron": _crons,
+    "crontab": _options({"interval": _positive, "grace": duration, "window": duration}),
 }
 IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     **{
         key: read
         for key, read in IN_FILE.items()
-        if key not in ("pruner", "stager", "lifeline", "reindexer", "cron")
+        if key not in ("pruner", "stager", "lifeline", "reindexer", "cron", "crontab")
     },
     "queues": queue_limits,
     "modules": _listed,

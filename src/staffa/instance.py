@@ -125,7 +125,12 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
     def from_config(cls, config: Config | str | Path | None = None, **options: Any) -> Self:
         """Make an instance from a configuration, a file, or what is found in the working directory."""
         found = config if isinstance(config, Config) else load(config)
-        plugins: list[Plugin] = [Pruner(**found.pruner), Stager(**found.stager), Lifeline(**found.lifeline)]
+        plugins: list[Plugin] = [
+            Pruner(**found.pruner),
+            Stager(**found.stager),
+            Lifeline(**found.lifeline),
+            Crontab(**found.crontab),
+        ]
         if found.reindexer is not None:
             plugins.append(Reindexer(**{"timezone": found.timezone, **found.reindexer}))
         settings: dict[str, Any] = {

@@ -144,6 +144,13 @@ def test_a_wrong_entry_is_refused_with_its_name(crontab, staffa, command):
     assert "Traceback" not in said.err
 
 
+@on_sqlite
+def test_entries_come_from_declared_modules_and_no_other_file_is_looked_at(crontab, staffa):
+    crontab.write("stray.py", WORK.replace("yearly", "stray") + "\nopen('imported', 'w').close()\n")
+    assert "stray" not in staffa("cron", "list").out
+    assert not (crontab.path / "imported").exists()
+
+
 # Inserting by hand
 
 

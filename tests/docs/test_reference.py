@@ -9,7 +9,7 @@ import pytest
 from pages import ROOT
 from typer.main import get_command
 
-from staffa import Lifeline, Pruner, Stager, errors, telemetry
+from staffa import Crontab, Lifeline, Pruner, Stager, errors, telemetry
 from staffa.cli.app import app as cli
 from staffa.config import IN_ENVIRONMENT, IN_FILE, PREFIX, Config, duration, load
 from staffa.worker import FunctionOptions, JobOptions, WorkerOptions
@@ -55,7 +55,7 @@ def test_the_documented_defaults_are_the_real_ones(tmp_path):
     assert nothing == [key for key in IN_FILE if getattr(real, key) is None]
 
 
-@pytest.mark.parametrize("plugin", [Pruner, Stager, Lifeline])
+@pytest.mark.parametrize("plugin", [Pruner, Stager, Lifeline, Crontab])
 def test_every_key_of_a_plugin_is_documented_with_its_real_default(plugin):
     name = plugin.__name__.lower()
     real = plugin()
@@ -70,7 +70,7 @@ def test_every_key_of_a_plugin_is_documented_with_its_real_default(plugin):
             assert int(quoted(default)[0]) == attribute
 
 
-@pytest.mark.parametrize("name", ["pruner", "stager", "lifeline"])
+@pytest.mark.parametrize("name", ["pruner", "stager", "lifeline", "crontab"])
 def test_a_plugin_has_no_key_that_is_not_documented(name, tmp_path):
     documented = {quoted(row[0])[0] for row in rows("configuration.md", f"`[{name}]`")}
     file = tmp_path / "staffa.toml"

@@ -97,6 +97,12 @@ default = 10
 # [[cron]]
 # worker = "app.jobs.report"
 # expression = "0 6 * * *"
+
+# How late a tick is still in time, and how far back missed ones are caught up.
+[crontab]
+# interval = "1s"
+# grace = "2m"
+# window = "1d"
 """
 
 
