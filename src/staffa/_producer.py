@@ -121,7 +121,7 @@ class Producer:
     def stop(self) -> None:
         """Take no more jobs; `run` ends when those that run have ended, or were cut off."""
         self._stopping = True
-        self.wake()
+        self._change(paused=True)  # as others see it meanwhile
 
     def pause(self, number: int | None = None, *, paused: bool = True) -> None:
         """Take no jobs, or take them again; those that run go on.
