@@ -96,7 +96,7 @@ def test_running_queues_do_what_they_are_told_and_the_command_says_where(project
     assert said("pause", "mail") == f"mail: paused {both}"
     waiting = nodes.insert(Job(worker=project.worker("greet"), args={"name": "a"}, queue="mail"))
     assert "worker-1 (2, paused), worker-2 (2, paused)" in said("list")
-    assert said("resume", "mail", "--node", "worker-2") == "mail: takes jobs on 1 node: worker-2\n"
+    assert said("resume", "mail", "--node", "worker-2").startswith("mail: takes jobs on 1 node: worker-2")
     project.wait_for("greeted-a")
     assert nodes.get(waiting.id).attempted_by[0] == "worker-2"
 
