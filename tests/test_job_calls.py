@@ -270,6 +270,25 @@ def test_nobody_changes_what_a_caller_s_transaction_is_about_to_change(staffa: S
     assert after.meta == {"count": 8}
 
 
+def test_a_connection_in_the_middle_of_reading_is_joined(sqlite_url: str):
+    staffa = Staffa(sqlite_url, run_queues=False)
+    stored = store(staffa, 3, args={"a": 1})
+    with closing(connect(sqlite_url)) as connection:
+        connection.row_factory = lambda *_: pytest.fail("these rows are the caller's")
+        cursor = connection.cursor()
+        cursor.row_factory = None
+        reading = cursor.execute("select id from oban_jobs order by id")
+        read = [reading.fetchone()[0]]
+        assert staffa.count(args={"a": 1}, connection=connection) == 3
+        read.append(reading.fetchone()[0])
+        assert staffa.cancel_all(args={"a": 1}, connection=connection) == stored
+        read.append(reading.fetchone()[0])
+        connection.commit()
+    assert read == stored
+    assert staffa.count(states="cancelled") == 3
+    staffa.close()
+
+
 def test_what_is_done_in_a_transaction_that_commits_is_done(staffa: Staffa, url: str):
     stored = store(staffa, 2)
     with closing(connect(url)) as connection:

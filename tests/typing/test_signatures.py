@@ -9,7 +9,7 @@ PRELUDE = """
 from datetime import timedelta
 from typing_extensions import assert_type
 
-from staffa import Job, Staffa, Worker, job
+from staffa import Job, JobFilter, Staffa, Worker, job
 from staffa._job import AnyJob
 from staffa.testing import assert_enqueued, drain, perform_job
 
@@ -50,9 +50,15 @@ RIGHT = """
     assert_type(assert_enqueued(staffa, worker=add, args={"left": 1}, timeout=1), AnyJob)
     perform_job(Import, {"path": "a"}, attempt=2)
     perform_job(add, {"left": 1})
+    assert_type(staffa.jobs(workers=[Import, add, "w"], states="available", args={"a": 1}), list[AnyJob])
+    assert_type(staffa.update(1, priority=1, tags=["a"]), AnyJob | None)
+    assert_type(staffa.update_all(JobFilter(queues="mail"), lambda job: {"meta": job.meta}), list[int])
+    assert_type(await staffa.acancel_all(queues=["mail"], connection=object()), list[int])
 """
 
 WRONG = {
+    'staffa.count(queue="mail")': 'Unexpected keyword argument "queue" for "count" of "JobCalls"',
+    'staffa.update(1, state="completed")': 'Unexpected keyword argument "state" for "update" of "JobCalls"',
     'add("x")': 'Argument 1 to "__call__" of "JobFunction" has incompatible type "str"; expected "int"',
     "add()": 'Missing positional argument "left" in call to "__call__" of "JobFunction"',
     "add(1, wrong=2)": 'Unexpected keyword argument "wrong" for "__call__" of "JobFunction"',
