@@ -70,6 +70,9 @@ class Answer(Worker, name="apart.Answer", executor="process", max_attempts=3):
     def backoff(self, job: Job) -> timedelta:
         return timedelta(minutes=job.attempt)
 
+    def on_discarded(self, job: Job) -> None:
+        note(job.args["hook"], os.getpid())
+
 
 class Modest(Answer, name="apart.Modest", max_memory=512 * 2**20):
     """May not take much memory."""

@@ -86,9 +86,9 @@ class Service:
         own = self._own_instance()
         self._ready = True
         self._say(Ready())
-        with self._runner:
-            while (request := self._requests.get()) is not None:
-                self._attempt(request)
+        while (request := self._requests.get()) is not None:
+            self._attempt(request)
+        self._runner.close()
         if own is not None:
             own.close()
 

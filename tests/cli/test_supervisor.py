@@ -79,6 +79,7 @@ def test_they_share_the_work_and_exit_0_when_all_is_done(project, with_jobs):
     assert said.out.count("Queues:") == 1
 
 
+@on_sqlite
 def test_each_is_a_node_of_its_own(project, with_jobs):
     process = project.start("run", "--processes", "2", STAFFA_NODE="web")
 
@@ -136,6 +137,7 @@ def test_the_first_signal_lets_running_jobs_finish(project, with_jobs, to):
     assert with_jobs.get(job.id).state is State.COMPLETED
 
 
+@on_sqlite
 def test_a_second_signal_puts_jobs_back_at_once_and_exits_1(project, with_jobs):
     job = store(project, with_jobs, "naps")
     process = project.start("run", "--processes", "2")
