@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -68,6 +69,7 @@ def test_an_event_is_one_object_with_where_it_happened_and_its_fields(instance, 
     assert abs(datetime.fromisoformat(line.pop("time")) - datetime.now(UTC)) < timedelta(minutes=1)
     assert line == {
         "level": "info",
+        "pid": os.getpid(),
         "event": "JobStopped",
         "instance": "Orders",
         "node": "web-1",

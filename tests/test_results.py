@@ -1,6 +1,7 @@
 """A job's result can be waited for: by many, elsewhere, and without asking the database all the time."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 
 from nodes import eventually, finished, quick
 from staffa import Cancel, Job, Pruner, Record, Result, Snooze, Staffa, State, Worker, job
+from staffa._watched import Watched
 from staffa.errors import (
     InsideEventLoop,
     InstanceError,
@@ -29,6 +31,7 @@ from staffa.errors import (
     ResultTimeout,
     SchemaMissing,
 )
+from staffa.notifier import WATCH, naming
 from staffa.telemetry import EngineCalled
 
 PATIENCE = timedelta(seconds=30)
@@ -234,8 +237,9 @@ async def test_a_result_is_waited_for_in_a_thread_by_id_too(staffa):
     assert (type(result), result.value) == (Result, 8)
 
 
-async def test_who_waits_need_not_be_who_runs(staffa, make, gate):
-    """A hint reaches them: the looks that nobody asked for would come later."""
+async def test_who_waits_need_not_be_who_runs_and_is_woken_by_a_hint(staffa, make, gate, monkeypatch):
+    """Nobody looks by himself within an hour here."""
+    monkeypatch.setattr("staffa._waiting.FIRST_LOOK_SECONDS", 3600)
     elsewhere = make(run_queues=False)
     async with staffa:
         stored = await elsewhere.ainsert(Waits.new(gate="gate", answer="from afar"))
@@ -379,6 +383,77 @@ async def test_the_workers_of_jobs_that_nobody_waits_for_tell_nothing(staffa):
     assert [call for call in asked if call.word == "tell"] == []
 
 
+async def test_a_job_that_ended_before_anybody_heard_who_waits_is_told_all_the_same(staffa):
+    async with staffa:
+        stored = await staffa.ainsert(double.new(1))
+        await finished(staffa, [stored])
+        told = calls(staffa)
+        await staffa.engine.tell(WATCH, [{"job_ids": [stored.id]}])
+        await eventually(lambda: [call.word for call in told].count("tell") == 2)
+
+
+@pytest.mark.parametrize("payload", [{}, {"job_ids": 7}, {"job_ids": ["7", None, 1.5, True]}, {"job_id": 7}])
+def test_what_names_no_jobs_is_ignored(payload):
+    watched = Watched()
+    watched.ended([7])
+    assert not watched.watch(payload)
+    assert watched.owed() == []
+
+
+def test_what_ended_is_owed_once_to_those_who_said_that_they_wait_before_or_after():
+    watched = Watched()
+    watched.watch({"job_ids": [1, 2]})
+    watched.ended([1, 3])
+    assert watched.owed() == [{"job_ids": [1]}]
+    assert watched.watch({"job_ids": [3]})
+    assert watched.owed() == [{"job_ids": [3]}]
+    watched.ended([1])
+    assert watched.owed() == []
+
+
+def test_who_no_longer_says_that_he_waits_is_forgotten(monkeypatch):
+    monkeypatch.setattr("staffa._watched.REMEMBERED_SECONDS", 0)
+    watched = Watched()
+    watched.watch({"job_ids": [1, 2]})
+    watched.ended([1])
+    assert watched.owed() == [{"job_ids": [1]}]
+    assert watched._until == {}
+
+
+def test_only_the_latest_jobs_that_ended_are_remembered():
+    watched = Watched()
+    for start in range(0, 100_000, 1_000):
+        watched.ended(range(start, start + 1_000))
+    assert len(watched._recent) + len(watched._before) < 20_000
+    assert watched.watch({"job_ids": [99_999]})
+
+
+def test_many_jobs_are_named_in_payloads_that_a_notification_holds():
+    payloads = naming(range(2**62, 2**62 + 1_000))
+    assert max(len(json.dumps(payload)) for payload in payloads) < 8_000
+    assert sum(len(payload["job_ids"]) for payload in payloads) == 1_000
+
+
+async def test_an_outage_while_somebody_waits_costs_only_time(postgres_url, gate):
+    """Every connection is lost, again and again."""
+    staffa, elsewhere = quick(postgres_url), Staffa(postgres_url, run_queues=False)
+    async with staffa:
+        stored = await elsewhere.ainsert(Waits.new(gate="gate", answer="all the same"))
+        waiting = asyncio.create_task(elsewhere.aresult(stored, timeout=PATIENCE))
+        await waited_for(elsewhere)
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for _ in range(5):
+                connection.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where pid <> pg_backend_pid() and datname = current_database()"
+                )
+                gate.set()
+                await asyncio.sleep(0.1)
+        assert (await waiting).value == "all the same"
+    staffa.close()
+    elsewhere.close()
+
+
 async def test_a_lost_listener_costs_only_time(postgres_url, gate):
     staffa, elsewhere = quick(postgres_url), Staffa(postgres_url, run_queues=False)
     async with staffa:
@@ -436,6 +511,7 @@ async def test_blocking_where_a_loop_runs_names_the_awaited_twin(make):
         (Job(worker="w"), {}, "was not stored"),
         ("7", {}, "give a stored job or its id to wait for, not '7'"),
         (True, {}, "give a stored job or its id"),
+        (2**63, {}, "give a stored job or its id"),
         (7, {"timeout": "2s"}, "timeout must be a timedelta or seconds, not '2s'"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from staffa._bridge import refuse_inside_loop
 from staffa._calls import Calls
+from staffa._filter import LARGEST_ID
 from staffa._job import FINAL, AnyJob, Job, State
 from staffa._printable import last_line
 from staffa._waiting import Waiting
@@ -92,7 +93,7 @@ def _id_of(job: object) -> int:
     if isinstance(job, Job) and job.id is None:
         raise InvalidJob("this job was not stored: wait for what enqueue or insert gave back")
     found = job.id if isinstance(job, Job) else job
-    if not isinstance(found, int) or isinstance(found, bool):
+    if not isinstance(found, int) or isinstance(found, bool) or abs(found) > LARGEST_ID:
         raise InvalidJob(f"give a stored job or its id to wait for, not {job!r}")
     return found
 

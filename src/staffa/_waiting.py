@@ -47,7 +47,8 @@ class Waiting:
         self._new: set[int] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closing = False
+        self._closing = self._listens = self._began = False
+        self._ended: set[int] = set()
 
     def add(self, job_id: int) -> Waiter:
         """Wait for a job, from any thread."""
@@ -98,8 +99,7 @@ class Waiting:
 
     async def _serve(self) -> None:
         self._news = asyncio.Event()
-        self._ended: set[int] = set()
-        self._listens = self._began = False
+        self._ended, self._listens, self._began = set(), False, False
         with self._lock:
             self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +71,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.msg, Line):
             return str(record.msg)
-        line = Line(time=_moment(record.created), level=record.levelname.lower(), logger=record.name)
+        line = Line(time=_moment(record.created), level=record.levelname.lower(), pid=record.process)
+        line["logger"] = record.name
         line["message"] = _shortened(record.getMessage())
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = _plain(record.exc_info[1])
@@ -84,6 +86,7 @@ def _described(
     described: dict[str, Any] = {
         "time": _moment(time.time()),
         "level": logging.getLevelName(severity).lower(),
+        "pid": os.getpid(),
         "event": type(event).__name__,
         "instance": telemetry.instance,
         "node": telemetry.node,
