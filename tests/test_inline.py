@@ -46,6 +46,11 @@ def add(left: int, right: int = 1) -> int:
     return left + right
 
 
+@job(name="test_inline.once", unique=True)
+def once() -> None:
+    seen.append("once")
+
+
 @pytest.fixture(autouse=True)
 def nothing_seen() -> None:
     seen.clear()
@@ -256,3 +261,10 @@ async def test_an_inline_instance_may_be_started_and_runs_no_queues(inline: Staf
     async with inline:
         await Seen.aenqueue()
     assert len(seen) == 1
+
+
+def test_unique_jobs_all_run_as_none_of_them_is_there(inline: Staffa):
+    first, second = once.enqueue(), once.enqueue()
+
+    assert seen == ["once", "once"]
+    assert (first.conflict, second.conflict, second.unique) == (False, False, None)

@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 
 from nodes import eventually, finished, quick
-from staffa import Cancel, Error, Job, Lifeline, Pruner, Snooze, Staffa, State, Worker, current_job, job
+from staffa import (
+    Cancel,
+    Error,
+    Job,
+    Lifeline,
+    Pruner,
+    Snooze,
+    Staffa,
+    State,
+    Unique,
+    Worker,
+    current_job,
+    job,
+)
 from staffa.telemetry import JobStarted, JobStopped, LeaderChanged, LoopStuck, PluginTicked
 
 told: dict[str, Any] = {}
@@ -463,6 +476,39 @@ async def test_finished_jobs_are_pruned_by_the_age_of_their_state(url: str) -> N
         await eventually(lambda: is_gone(staffa, gone))
     assert [found.id for found in await staffa.ajobs()] == [each.id for each in reversed(kept)]
     assert any(event.report.get("completed") for event in pruned)
+    staffa.close()
+
+
+class Once(Worker, name="machine.Once", unique=True):
+    async def perform(self, job: Job) -> None: ...
+
+
+async def test_keys_of_vanished_jobs_are_pruned_even_where_jobs_are_kept(url: str) -> None:
+    staffa = quick(url, queues={}, plugins=[Pruner(interval=timedelta(seconds=0.1), max_age=None, limit=2)])
+    reports: list[dict[str, Any]] = []
+    staffa.telemetry.attach(
+        lambda event: (
+            reports.append(event.report)
+            if isinstance(event, PluginTicked) and event.plugin == "Pruner"
+            else None
+        )
+    )
+    async with staffa:
+        stored = await staffa.ainsert_all([Once.new(n=n) for n in range(9)])
+        await staffa.adelete(*stored[:7])
+        await eventually(lambda: sum(report.get("keys", 0) for report in reports) == 7)
+        answers = await staffa.ainsert_all([Once.new(n=n) for n in range(9)])
+    assert [answer.conflict for answer in answers] == [False] * 7 + [True] * 2
+    staffa.close()
+
+
+async def test_a_job_that_moves_to_another_queue_wakes_that_one(url: str) -> None:
+    staffa = quick(url, queues={"default": 1}, poll=timedelta(seconds=60))
+    async with staffa:
+        stored = await staffa.ainsert(Once.using(queue="elsewhere", unique=Unique(fields=["worker"])).new())
+        moved = await staffa.ainsert(Once.using(unique=Unique(fields=["worker"]), replace=["queue"]).new())
+        assert (moved.id, moved.queue, moved.conflict) == (stored.id, "default", True)
+        await finished(staffa, [stored])
     staffa.close()
 
 

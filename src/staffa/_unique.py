@@ -45,6 +45,7 @@ class Unique:
 
 
 FOREVER = Unique(period=None)
+in_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
 # What callers give
@@ -58,16 +59,8 @@ def unique_of(given: object) -> Uniqueness | None:
         return FOREVER
     if not isinstance(given, Unique):
         raise ValueError(f"unique must be True, False or a Unique(...), not {given!r}")
-    _check_fields(given)
-    _check_states(given.states)
-    if given.period is not None and not _is_period(given.period):
-        raise ValueError(
-            f"unique: period must be a timedelta above 0, or None for all time, not {given.period!r}"
-        )
-    if given.timestamp not in TIMESTAMPS:
-        raise ValueError(
-            f'unique: timestamp must be "inserted_at" or "scheduled_at", not {given.timestamp!r}'
-        )
+    if given is not FOREVER:
+        _check(given)
     return given
 
 
@@ -82,6 +75,19 @@ def replacement_of(given: object) -> dict[State, tuple[str, ...]]:
 def states_of(unique: Uniqueness) -> frozenset[str]:
     """Name the states in which a job is in the way of others."""
     return GROUPS[unique.states] if isinstance(unique.states, str) else frozenset(unique.states)
+
+
+def _check(given: Unique) -> None:
+    _check_fields(given)
+    _check_states(given.states)
+    if given.period is not None and not _is_period(given.period):
+        raise ValueError(
+            f"unique: period must be a timedelta above 0, or None for all time, not {given.period!r}"
+        )
+    if given.timestamp not in TIMESTAMPS:
+        raise ValueError(
+            f'unique: timestamp must be "inserted_at" or "scheduled_at", not {given.timestamp!r}'
+        )
 
 
 def _check_fields(unique: Unique) -> None:
@@ -143,8 +149,7 @@ def key_of(job: AnyJob, unique: Uniqueness) -> str:
         values |= {field: _narrowed(values[field], unique.keys) for field in WITH_KEYS if field in values}
         _refuse_missing(unique, values)
     content = {"keys": sorted({*unique.keys}), "values": _canonical(values)}
-    written = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(written.encode()).hexdigest()
+    return hashlib.sha256(in_json(content).encode()).hexdigest()
 
 
 def _narrowed(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

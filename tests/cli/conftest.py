@@ -43,6 +43,9 @@ async def naps() -> None:
     Path("napping").touch()
     await asyncio.sleep(600)
 
+@job(unique=True)
+async def asked_once(number: int) -> None: ...
+
 @job
 def digs() -> None:
     Path("digging").touch()

@@ -121,3 +121,14 @@ def test_forgotten_tables_are_told_in_one_line(empty_postgres_url, staffa):
 
     assert (said.code, said.err.count("\n")) == (1, 1)
     assert "staffa migrate" in said.err
+
+
+def test_a_unique_job_that_was_there_already_is_told_as_such(project, staffa):
+    asked = ("enqueue", project.worker("asked_once"), "--args", '{"number": 1}')
+    first, second = staffa(*asked), staffa(*asked)
+    as_json = staffa(*asked, "--json")
+
+    [job] = stored(project)
+    assert f"Job {job.id} of {job.worker} is available in queue default." in first.out
+    assert f"Job {job.id} of {job.worker} was there already: it is available in queue default." in second.out
+    assert (second.code, as_json.json["id"], as_json.json["conflict"]) == (0, job.id, True)

@@ -236,6 +236,19 @@ def test_retry_makes_a_spent_job_available_with_an_attempt_left(jobs, staffa):
     assert (shown["state"], shown["attempt"], shown["max_attempts"]) == ("available", 1, 2)
 
 
+def test_a_unique_job_is_not_retried_while_another_one_is_the_same(project, staffa):
+    args = ("--args", '{"number": 1}', "--json")
+    old = staffa("enqueue", project.worker("asked_once"), *args).json["id"]
+    staffa("jobs", "cancel", str(old))
+    new = staffa("enqueue", project.worker("asked_once"), *args).json["id"]
+
+    said = staffa("jobs", "retry", str(old))
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err == f"staffa: job {old} is unique, and job {new}, which is the same, is available\n"
+    assert staffa("jobs", "show", str(old), "--json").json["state"] == "cancelled"
+
+
 def test_cancel_and_delete(jobs, staffa):
     first, second = jobs.store(), jobs.store()
 

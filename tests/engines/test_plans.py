@@ -29,15 +29,17 @@ FILL_POSTGRES = """
       select 'w', 'scheduled', now() + i * interval '1 second' from generate_series(-500, 500) as i;
     insert into oban_jobs (worker, state, attempt, take, attempted_by)
       select 'w', 'executing', 1, 1, array['n', case i % 2 when 0 then 'dead' else 'p' end]
-      from generate_series(1, 500) as i
+      from generate_series(1, 500) as i;
+    insert into staffa_keys (key, job_id) select 'key ' || i, i from generate_series(1, 50000) as i
 """
 FILL_SQLITE = """
     with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000)
     insert into oban_jobs (worker, state, completed_at) select 'w', 'completed', '2020-01-01T00:00:00.000000Z' from n;
     with recursive n (i) as (select 1 union all select i + 1 from n where i < 5000)
     insert into oban_jobs (worker) select 'w' from n;
+    insert into staffa_keys (key, job_id) select 'key ' || id, id from oban_jobs;
 """
-ASKED = ("delete_jobs", "list_jobs", "lock_jobs", "tally_jobs")
+ASKED = ("delete_jobs", "keys_of_jobs", "list_jobs", "lock_jobs", "tally_jobs")
 UNFINISHED = {
     "lock_jobs": tuple(sorted(CANCELLABLE)),
     "delete_jobs": tuple(sorted(DELETABLE)),
@@ -70,6 +72,7 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
     """Give each statement what the engine gives it."""
     ages = {"completed": 86_400.0, "cancelled": 86_400.0, "discarded": None}
     fences = [(each << 20) + 1 for each in ids]
+    keys = [f"key {each}" for each in ids]
     return {
         "exchange_jobs": {
             "ids": ids,
@@ -93,6 +96,18 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
         "delete_jobs": {"ids": ids, "limit": None},
         "lock_jobs": {"ids": ids, "limit": None},
         "tally_jobs": {"ids": ids},
+        "keys_of_jobs": {"ids": ids, "limit": None},
+        "lock_keys": {"keys": _json(keys), "patience": None},
+        "find_holders": {"keys": _json(keys)},
+        "claim_keys": {
+            "holders": _json(dict(zip(keys, ids, strict=True))),
+            "states": '["available"]',
+            "period": None,
+            "timestamp": "inserted_at",
+        },
+        "next_keys": {"after": "key 2", "limit": 100},
+        "lock_vacant_keys": {"after": "key 2", "until": "key 21"},
+        "delete_vacant_keys": {"keys": keys},
         "forget_producers": {},
         "list_jobs": {"ids": ids[:1], "limit": 50},
     }
@@ -132,7 +147,11 @@ def _postgres_plans(connection: psycopg.Connection, batch: int) -> dict[str, str
 
 
 def _refuse_scans(plans: dict[str, str]) -> None:
-    scans = {name: plan for name, plan in plans.items() if "Seq Scan on oban_jobs" in plan}
+    scans = {
+        name: plan
+        for name, plan in plans.items()
+        if "Seq Scan on oban_jobs" in plan or "Seq Scan on staffa_keys" in plan
+    }
     assert scans == {}
     exchange = plans["exchange_jobs"]
     assert "Index Scan using staffa_jobs_available_index" in exchange
@@ -199,7 +218,8 @@ def test_no_statement_scans_the_jobs_of_sqlite(sqlite_plans: sqlite3.Connection,
         name: plan
         for name, plan in plans.items()
         for line in plan.splitlines()
-        if line.startswith("SCAN oban_jobs") and "staffa_jobs_executing_index" not in line
+        if line.startswith(("SCAN oban_jobs", "SCAN staffa_keys", "SCAN held"))
+        and "staffa_jobs_executing_index" not in line
     }
     assert whole == {}
     for name in (

@@ -35,3 +35,13 @@ async def test_a_job_joins_an_awaited_transaction_in_pipeline_mode(staffa: Staff
         await Piped.using(connection=connection, instance=staffa).aenqueue()
         await connection.rollback()
     assert [job.id for job in await staffa.ajobs()] == [kept.id]
+
+
+def test_a_unique_job_joins_a_transaction_in_pipeline_mode(staffa: Staffa) -> None:
+    once = Piped.using(unique=True, replace=["priority"])
+    with psycopg.connect(staffa.url) as connection, connection.pipeline():
+        kept = staffa.insert(once.new(), connection=connection)
+        again = staffa.insert(once.new(), connection=connection)
+        connection.commit()
+    assert (again.id, again.conflict) == (kept.id, True)
+    assert [job.id for job in staffa.jobs()] == [kept.id]

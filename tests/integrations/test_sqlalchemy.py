@@ -454,6 +454,43 @@ def test_a_unique_job_that_is_there_is_read_through_the_session(staffa: Staffa, 
     assert answer == there == staffa.get(there.id)
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_unique_jobs_go_through_every_driver_of_postgres(
+    make_on: Callable[[str], Staffa], postgres_url: str, driver: str
+):
+    staffa = make_on(postgres_url)
+    there = staffa.insert(Unique.using(**RICH).new(**ODD))
+    engine = create_engine(for_driver(postgres_url, driver))
+    with Session(engine) as session, session.begin():
+        answers = staffa.insert_all(asked_again(), connection=session)
+    engine.dispose()
+
+    assert_answered(answers, there)
+    assert staffa.get(answers[1].id) == answers[2]
+
+
+async def test_unique_jobs_go_through_asyncpg(make_on: Callable[[str], Staffa], postgres_url: str):
+    staffa = make_on(postgres_url)
+    there = await staffa.ainsert(Unique.using(**RICH).new(**ODD))
+    engine = create_async_engine(for_driver(postgres_url, "asyncpg"))
+    async with AsyncSession(engine) as session, session.begin():
+        answers = await staffa.ainsert_all(asked_again(), connection=session)
+    await engine.dispose()
+
+    assert_answered(answers, there)
+
+
+def asked_again() -> list[Job]:
+    return [Unique.using(replace=[]).new(**ODD), Unique.new(), Unique.using(meta={"new": 1}).new()]
+
+
+def assert_answered(answers: list[Job], there: Job) -> None:
+    known, first, second = answers
+    assert (known, known.conflict) == (there, True)
+    assert (first, first.conflict) == (second, False)
+    assert (second.conflict, second.meta) == (True, {"new": 1})
+
+
 def test_a_session_stores_equal_jobs_once_and_takes_back_what_it_changed(staffa: Staffa, sql: Engine):
     with Session(sql) as session, session.begin():
         first = Unique.using(connection=session, schedule_in=timedelta(hours=1)).enqueue()

@@ -74,19 +74,15 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
 
 async def claim(db: Session, claims: Sequence[Claim]) -> None:
     """Give locked keys to jobs. It is written even where nothing changes, for those who read an older snapshot."""
-    if not claims:
-        return
-    given = [
-        {
-            "key": key,
-            "job_id": holder.id,
-            "states": sorted(states_of(unique)),
-            "period": unique.period and min(unique.period, LONGEST_DELAY).total_seconds(),
-            "timestamp": unique.timestamp,
-        }
-        for key, holder, unique in claims
-    ]
-    await db.run("claim_keys", claims=written(given), keys=written([each.key for each in claims]))
+    by_rule: dict[tuple[str, float | None, str], dict[str, int | None]] = {}
+    for key, holder, unique in claims:
+        seconds = unique.period and min(unique.period, LONGEST_DELAY).total_seconds()
+        rule = (written(sorted(states_of(unique))), seconds or None, unique.timestamp)
+        by_rule.setdefault(rule, {})[key] = holder.id
+    for (states, period, timestamp), holders in by_rule.items():
+        await db.run(
+            "claim_keys", holders=written(holders), states=states, period=period, timestamp=timestamp
+        )
 
 
 # Inserting

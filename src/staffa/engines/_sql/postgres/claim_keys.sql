@@ -1,10 +1,9 @@
--- Own version: rows come out of JSON by their types; the keys in an array keep the planner on the primary key.
+-- Own version: what holds which key is an object; the keys in an array keep the planner on the primary key.
 update staffa_keys as held set
-  job_id = given.job_id,
-  states = given.states,
-  period = given.period,
-  timestamp = given.timestamp
-from json_to_recordset(cast(:claims as json)) as given(
-  key text, job_id bigint, states text[], period double precision, timestamp text)
+  job_id = cast(given.value as bigint),
+  states = array(select json_array_elements_text(cast(:states as json))),
+  period = cast(:period as double precision),
+  timestamp = :timestamp
+from json_each_text(cast(:holders as json)) as given
 where held.key = given.key
-  and held.key = any(array(select json_array_elements_text(cast(:keys as json))))
+  and held.key = any(array(select json_object_keys(cast(:holders as json))))
