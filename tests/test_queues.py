@@ -215,6 +215,22 @@ async def test_a_word_that_comes_late_does_not_undo_a_later_one(node: Callable[.
         await shown(staffa, limit=3, paused=False)
 
 
+async def test_a_number_that_nobody_said_deafens_no_queue(url: str):
+    staffa = listens(url)
+    paused: list[Event] = []
+    staffa.telemetry.attach(paused.append, QueuePaused)
+    async with listening(staffa):
+        await staffa.aresume_queue("default")
+        await shown(staffa, paused=False)
+        forged = {"action": "pause", "ident": "any", "queue": "default", "number": 2**62}
+        await staffa.engine.tell(SIGNAL, [forged])
+        await eventually(lambda: paused)
+        await shown(staffa, paused=False)
+        await staffa.apause_queue("default")
+        await shown(staffa, paused=True)
+    staffa.close()
+
+
 async def test_jobs_that_were_being_taken_when_the_pause_came_run(
     node: Callable[..., Staffa], monkeypatch: pytest.MonkeyPatch
 ):

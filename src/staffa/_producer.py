@@ -210,8 +210,10 @@ class Producer:
 
     async def _look_for_pauses(self) -> None:
         """Obey what was said while nobody listened; who was started paused stays so."""
+        obeyed, started_paused = self._obeyed, self._obeyed is None and self.info.paused
         said = newest(await self._engine.pauses(), self.queue, self._node)
-        started_paused = self._obeyed is None and self.info.paused
+        if (said.number if said is not None else 0) < (obeyed or 0):
+            self._obeyed = 0  # a number that nobody said here: forged, or of a database that was put back
         if said is not None:
             self.pause(said.number, paused=said.paused or started_paused)
         self._obeyed = self._obeyed or 0
@@ -367,6 +369,7 @@ class Producer:
             await self._rest(deadline)
 
         await self._last_exchange()
+        self._known = None
         self._tell_stopped(timedelta(seconds=time.monotonic() - began))
 
     def _tell_stopped(self, took: timedelta) -> None:

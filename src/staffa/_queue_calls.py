@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-
-import msgspec
 
 from staffa._calls import Calls
 from staffa._pauses import ANYWHERE, EVERY
 from staffa._signals import EVERYONE, Action, ident
 from staffa._spelling import hint
 from staffa.config import QueueConfig, queues_of
-from staffa.engine import Engine, ProducerInfo
+from staffa.engine import Engine, ProducerInfo, QueueCheck
 from staffa.errors import ConfigError, UnknownNode, UnknownQueue
 from staffa.notifier import SIGNAL, Payload
-
-
-class QueueCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue as it runs in one process of a node: its limit, whether it pauses, and the ids of its running jobs."""
-
-    queue: str
-    node: str
-    producer: str
-    limit: int
-    paused: bool
-    running: tuple[int, ...]
-    started_at: datetime | None
-    beat_at: datetime | None
 
 
 class QueueCalls(Calls):

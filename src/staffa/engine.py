@@ -99,6 +99,19 @@ class Reindexed(NamedTuple):
     failed: dict[str, str]
 
 
+class QueueCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue as it runs in one process of a node: its limit, whether it pauses, and the ids of its running jobs."""
+
+    queue: str
+    node: str
+    producer: str
+    limit: int
+    paused: bool
+    running: tuple[int, ...]
+    started_at: datetime | None
+    beat_at: datetime | None
+
+
 class Beat(NamedTuple):
     """One look at a producer's heart: the same beat seen twice is one that stood still."""
 

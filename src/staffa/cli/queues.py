@@ -16,11 +16,10 @@ from staffa._job import State
 from staffa._lifecycle import instant
 from staffa._pauses import ANYWHERE, EVERY, newest
 from staffa._printable import printable
-from staffa._queue_calls import QueueCheck
 from staffa.cli.printing import counted, moment, span, tell_json, tell_table
 from staffa.cli.settings import DONE_WRONGLY, Settings, configured
 from staffa.config import QueueConfig, queue_limits
-from staffa.engine import ProducerInfo
+from staffa.engine import ProducerInfo, QueueCheck
 from staffa.errors import ConfigError
 from staffa.instance import Staffa
 
