@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_SECONDS = 120
-TESTS = ("tests/reliability/test_promises.py", "tests/test_lifeline.py")
+TESTS = ("tests/reliability/test_promises.py", "tests/test_lifeline.py", "tests/properties/test_engines.py")
 SQL = "src/staffa/engines/_sql"
 
 
@@ -305,6 +305,73 @@ MUTANTS = [
         ),
         "bad_input and InvalidArguments",
     ),
+    Mutant(
+        "Whatever happens in whatever order: late outcomes change nothing",
+        "plain outcomes are fenced by take",
+        (
+            (f"{SQL}/postgres/exchange_jobs.sql", "and (id << 20) + take = any(:fences::bigint[])", ""),
+            (
+                f"{SQL}/sqlite/exchange_jobs.sql",
+                "and (id << 20) + take in (select value from json_each(:fences))",
+                "",
+            ),
+        ),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: late failures change nothing",
+        "other outcomes are fenced by take",
+        (
+            (f"{SQL}/postgres/settle_jobs.sql", "and job.take = given.take", ""),
+            (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
+        ),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: a rescue does not cost an attempt",
+        "rescue gives the attempt back",
+        (
+            (
+                "src/staffa/_lifecycle.py",
+                "back = replace(job, attempt=max(job.attempt - 1, 0), ",
+                "back = replace(job, ",
+            ),
+        ),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: who beats is not taken for dead",
+        "a judge's second look compares beats",
+        (
+            (f"{SQL}/postgres/expire_producers.sql", "and producer.beat = given.beat", ""),
+            (f"{SQL}/sqlite/expire_producers.sql", "and staffa_producers.beat = given.beat", ""),
+        ),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: an outcome that was recorded is not called late",
+        "outcomes handed in again are compared with what the job is",
+        ((f"{SQL}/engine.py", "elif not (same_take and state == ack.after.state):", "else:"),),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: one job lives for each key",
+        "a new job claims its key",
+        ((f"{SQL}/keys.py", "    await claim(\n        db,\n        [\n", "    list(\n        [\n"),),
+        "whatever_happens",
+    ),
+    Mutant(
+        "Whatever happens in whatever order: a retry by hand stays out of a taken key",
+        "a retry asks who holds the key",
+        (
+            (
+                f"{SQL}/keys.py",
+                "        if holder is None or holder.id == job.id:\n",
+                "        if holder is None or holder.id != job.id:\n",
+            ),
+        ),
+        "whatever_happens",
+    ),
 ]
 
 
@@ -335,7 +402,7 @@ def _last_line(copy: Path, tests: str) -> str:
         run = subprocess.run(
             [*command, *TESTS, "-k", tests],
             cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy / "src")},
+            env={**os.environ, "PYTHONPATH": str(copy / "src"), "STAFFA_HYPOTHESIS_PROFILE": "unshrunk"},
             capture_output=True,
             text=True,
             check=False,
