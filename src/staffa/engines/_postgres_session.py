@@ -38,6 +38,8 @@ BUSY = (
     f"another transaction has held the key of this unique job for more than {LONGEST_LOCK}; "
     "to enqueue inside an open transaction of your own, use using(connection=...)"
 )
+READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
+UNAVAILABLE = (psycopg.OperationalError, READ_ONLY, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed)
 LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -221,6 +223,6 @@ def translated(error: Exception) -> DatabaseError:
         return DatabaseBusy(BUSY)
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
         return UnstorableData(text)
-    if isinstance(error, psycopg.OperationalError | psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+    if isinstance(error, UNAVAILABLE):
         return DatabaseUnavailable(text)
     return DatabaseError(text)

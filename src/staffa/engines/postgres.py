@@ -23,7 +23,7 @@ from staffa.config import without_password
 from staffa.engine import Engine, Reindexed
 from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_reindexing import rebuild
-from staffa.engines._postgres_session import AsyncSession, PlainSession, adapt, sql, translating
+from staffa.engines._postgres_session import READ_ONLY, AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._postgres_tables import PostgresTables
 from staffa.engines._sql.engine import InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import migrations
@@ -162,7 +162,12 @@ class PostgresDatabase:
         while True:
             async with pool.connection() as connection:
                 if await _lives_async(connection):
-                    yield AsyncSession(connection, self.schema)
+                    try:
+                        yield AsyncSession(connection, self.schema)
+                    except DatabaseUnavailable as error:
+                        if _is_of_an_old_primary(error):
+                            await connection.close()
+                        raise
                     return
 
     @contextmanager
@@ -172,7 +177,12 @@ class PostgresDatabase:
             try:
                 with pool.connection() as connection:
                     if _lives(connection):
-                        yield PlainSession(connection, self.schema)
+                        try:
+                            yield PlainSession(connection, self.schema)
+                        except DatabaseUnavailable as error:
+                            if _is_of_an_old_primary(error):
+                                connection.close()
+                            raise
                         return
             except psycopg_pool.PoolTimeout as error:
                 raise DatabaseUnavailable(self._why_no_connection()) from error
@@ -310,6 +320,11 @@ async def _lives_async(connection: psycopg.AsyncConnection[Any]) -> bool:
     except psycopg.Error:
         await connection.close()
     return not connection.closed
+
+
+def _is_of_an_old_primary(error: DatabaseUnavailable) -> bool:
+    """Tell whether a server refuses to write, as one does after a failover; a new connection finds the new one."""
+    return isinstance(error.__cause__, READ_ONLY)
 
 
 def _has_news(connection: psycopg.BaseConnection[Any]) -> bool:
