@@ -6,7 +6,7 @@ from itertools import islice, product
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staffa import Cron, Job
@@ -103,6 +103,7 @@ def test_what_is_asked_step_by_step_is_what_is_asked_at_once(change):
         assert apart == ticks.between(instants[0], instants[steps[-1] + 331]), expression
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from([zone for zone, _ in CHANGES]),
     expression=st.sampled_from([each[0] for each in (*AT_GIVEN_TIMES, *WHENEVER_SHOWN)]),
@@ -248,6 +249,7 @@ def test_after_a_clock_was_set_back_ticks_come_again_which_were_recorded_already
     assert judged(AT_TEN, newest=future, since=future, catch_up=policy) == ["10:00"]
 
 
+@settings(deadline=None)
 @given(
     looks=st.lists(st.integers(0, 60 * 60 * 3), min_size=1, max_size=30, unique=True).map(sorted),
     expression=st.sampled_from(["* * * * *", "*/7 * * * *", "3 * * * *"]),

@@ -150,6 +150,28 @@ async def test_a_clock_that_was_far_ahead_for_a_while_does_not_silence_an_entry(
     assert await minutely.at(NOON + 3 * MINUTE) == ["12:02:00", "12:03:00"]
 
 
+class WithClock:
+    """An engine whose database has a clock of its own."""
+
+    def __init__(self, engine, now):
+        self._engine, self.now = engine, now
+
+    def __getattr__(self, word):
+        return getattr(self._engine, word)
+
+    async def clock(self):
+        return self.now
+
+
+async def test_the_time_is_the_databases_whatever_the_clock_of_a_node_says(clock):
+    hourly = clock("@hourly")
+    database = WithClock(hourly.staffa.engine, NOON - MINUTE)
+    await hourly.crontab.tick(database)
+    database.now = NOON + SECOND
+    assert await hourly.crontab.tick(database) == {"inserted": 1}
+    assert await hourly.inserted() == ["12:00:00"]
+
+
 async def test_ticks_are_remembered_when_their_jobs_are_pruned(clock):
     hourly = clock(Cron("@hourly", catch_up="all"))
     await hourly.at(NOON - HOUR)
