@@ -330,3 +330,24 @@ def test_tables_of_a_newer_version_are_noticed(make: Make):
     sql(staffa, "delete from staffa_schema where version = 999")
 
     assert "999" in found[0].said
+
+
+def test_tables_of_this_version_are_fine(make: Make):
+    staffa = make()
+    staffa.migrate()
+
+    assert only(staffa.examine(), "tables", Level.FINE)
+    assert only(staffa.examine(), "tables", Level.NOTICE) == []
+
+
+def test_a_version_of_obans_that_a_backup_lost_is_noticed_with_what_to_say(empty_postgres_url: str):
+    staffa = Staffa(empty_postgres_url, run_queues=False)
+    staffa.migrate()
+    assert only(staffa.examine(), "Oban's version", Level.NOTICE) == []
+    sql(staffa, "comment on table oban_jobs is null")
+
+    [found] = only(staffa.examine(), "Oban's version", Level.NOTICE)
+    assert "comment on table" in found.said
+    sql(staffa, found.said.partition("so say: ")[2])
+    assert only(staffa.examine(), "Oban's version", Level.NOTICE) == []
+    staffa.close()

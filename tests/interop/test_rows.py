@@ -11,7 +11,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from nodes import eventually, finished, quick
-from staffa import Cancel, Error, Snooze, Staffa, State, Worker
+from staffa import Cancel, Cron, Error, Snooze, Staffa, State, Worker
 
 SAMPLES = Path(__file__).parent / "samples"
 FILES = ("rows-2.23.1.txt", "rows-next.txt")
@@ -222,3 +222,17 @@ async def test_a_second_failure_is_appended_as_theirs(elixir, postgres_url):
     row = elixir.row(job.id)
     assert shape(row) == shape(theirs)
     assert [entry["attempt"] for entry in row["errors"]] == [1, 2]
+
+
+async def test_a_cron_job_of_ours_says_what_one_of_theirs_says(elixir, postgres_url):
+    theirs = samples("rows-2.23.1.txt")["cron"]["meta"]
+    node = Staffa(postgres_url, queues={}, cron=[Cron("@reboot", worker=Outcome, queue="nobody")])
+    async with node:
+        await eventually(lambda: elixir.run("select id from JOBS"))
+    node.close()
+    [[job]] = elixir.run("select id from JOBS")
+    ours = elixir.row(job)["meta"]
+    assert {key: type(value) for key, value in ours.items()} == {
+        key: type(value) for key, value in theirs.items()
+    }
+    assert (ours["cron"], ours["cron_expr"], ours["cron_tz"]) == (True, "@reboot", "Etc/UTC")

@@ -14,6 +14,7 @@ from staffa._clock import utc_now
 from staffa._finding import Finding, fine, notice, problem
 from staffa.config import without_password
 from staffa.engines._postgres_session import sql
+from staffa.engines._postgres_tables import found_table, trouble_with
 from staffa.engines._sql.migrations import migrations
 from staffa.engines._sql.statements import quoted_name
 
@@ -120,7 +121,7 @@ def _tables(connection: Connection, schema: str) -> Iterator[Finding]:
         yield problem(
             "tables", f"the tables in schema {schema} lack version {min(missing)}", "run `staffa migrate`"
         )
-    elif newer := done - known:
+    elif newer := [version for version in done if version > max(known)]:
         yield notice(
             "tables",
             f"the tables have version {max(newer)}, which this Staffa does not know",
@@ -128,6 +129,10 @@ def _tables(connection: Connection, schema: str) -> Iterator[Finding]:
         )
     else:
         yield fine("tables", f"schema {schema} has version {max(done)}")
+    if (found := found_table(connection, schema)) and (trouble := trouble_with(found, schema)):
+        yield notice(
+            "Oban's version", trouble, "without it, Oban's own migrations and `staffa migrate` go astray"
+        )
 
 
 def _dead_rows(connection: Connection, schema: str) -> Iterator[Finding]:

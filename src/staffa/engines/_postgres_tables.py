@@ -108,14 +108,14 @@ class PostgresTables:
 
     def status(self) -> TablesStatus:
         with self._line() as line:
-            done, found = self._applied(line), self._found(line)
+            done, found = self._applied(line), found_table(line, self._schema)
         maker = "staffa" if FOUNDATION in done else "oban"
         return TablesStatus(
             applied=[version for version in done if version != FOUNDATION],
             pending=[version for version in migrations(DIALECT) if version not in done],
             made_by=maker if found else None,
             oban_version=found.comment if found else None,
-            trouble=_trouble(found, self._schema) if found else None,
+            trouble=trouble_with(found, self._schema) if found else None,
         )
 
     def forward(self, to: int | None = None) -> list[int]:
@@ -127,7 +127,7 @@ class PostgresTables:
             ]
             if not missing:
                 return []
-            found = self._found(line)
+            found = found_table(line, self._schema)
             if found is not None and not done:
                 self._adopt(line, found)
             if found is not None and found.bytes > LARGE_TABLE_BYTES:
@@ -179,12 +179,6 @@ class PostgresTables:
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return []
 
-    def _found(self, line: Line) -> ObanTable | None:
-        names = {"schema": self._schema, "job_table": JOB_TABLE}
-        for comment, size, columns, *rest in line.execute(sql("oban_table", self._schema), names):
-            return ObanTable(comment, size, dict(each.split(" ", 1) for each in columns), *rest)
-        return None
-
     def _rows(self, line: Line, table: str) -> int:
         try:
             [(rows,)] = line.execute(qualified(f"select count(*) from {table}", self._schema).encode())  # noqa: S608 - a table of ours
@@ -201,7 +195,7 @@ class PostgresTables:
 
     def _adopt(self, line: Line, found: ObanTable) -> None:
         """Bring a table that Oban made to the version that we know. Raises `SchemaUnsupported`."""
-        if why := _trouble(found, self._schema):
+        if why := trouble_with(found, self._schema):
             raise SchemaUnsupported(why)
         version = found.version if found.version is not None else OUR_OBAN
         steps = [_of_oban(each) for each in range(version + 1, OUR_OBAN + 1)]
@@ -297,7 +291,15 @@ def _of_oban(version: int) -> tuple[str, ...]:
     return split(COMMENT_LINE.sub("", (ROOT / DIALECT / "oban" / f"{version:03}.sql").read_text()))
 
 
-def _trouble(found: ObanTable, schema: str) -> str | None:
+def found_table(line: Line, schema: str) -> ObanTable | None:
+    """Look at the table that is there."""
+    names = {"schema": schema, "job_table": JOB_TABLE}
+    for comment, size, columns, *rest in line.execute(sql("oban_table", schema), names):
+        return ObanTable(comment, size, dict(each.split(" ", 1) for each in columns), *rest)
+    return None
+
+
+def trouble_with(found: ObanTable, schema: str) -> str | None:
     """Say why a table cannot be used, and what to do."""
     table = f"{quoted_name(schema)}.{JOB_TABLE}"
     differing = [

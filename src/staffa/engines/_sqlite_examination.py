@@ -108,7 +108,7 @@ def _tables(connection: sqlite3.Connection, path: str) -> Iterator[Finding]:
             f"{path} lacks version {min(missing)}",
             "it is made on first use, or by `staffa migrate`",
         )
-    elif newer := done - known:
+    elif newer := [version for version in done if version > max(known)]:
         yield notice("tables", f"version {max(newer)} is not known to this Staffa", "upgrade Staffa here too")
     else:
         yield fine("tables", f"version {max(done)}")
