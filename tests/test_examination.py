@@ -53,6 +53,22 @@ def test_everything_that_is_not_fine_comes_with_advice(make: Make):
         assert bool(each.advice) == (each.level is not Level.FINE), each
 
 
+async def test_a_queue_that_is_paused_wherever_it_runs_is_told_of(url: str):
+    staffa = quick(url, queues={"known": 2}, node="worker-1")
+    async with staffa:
+        await staffa.apause_queue("known")
+        await staffa.ainsert(known.new())
+        await eventually(
+            lambda: asyncio.to_thread(lambda: [each.paused for each in staffa.producers()] == [True])
+        )
+        found = await staffa.aexamine()
+
+    [told] = only(found, "queues", Level.NOTICE)
+    assert told.said == "'known' is paused on worker-1; 1 jobs wait"
+    assert told.advice == "`staffa queues resume known` lets it take jobs again"
+    staffa.close()
+
+
 async def test_a_system_that_runs_has_no_problems(url: str):
     staffa = quick(url, queues={"known": 2})
     async with staffa:

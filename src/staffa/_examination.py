@@ -67,9 +67,17 @@ def _queues(
         )
     for queue in sorted(configured.keys() - running - jobs.keys()):
         yield notice("queues", f"{queue!r} runs nowhere; nothing waits in it", "start `staffa run`")
+    taking = {each.queue for each in living if not each.paused}
     for queue in sorted(running):
-        nodes = sorted({each.node for each in living if each.queue == queue})
-        yield fine("queues", f"{queue!r} runs on {', '.join(nodes)}; {jobs.get(queue, 0)} jobs wait")
+        nodes = ", ".join(sorted({each.node for each in living if each.queue == queue}))
+        if queue in taking:
+            yield fine("queues", f"{queue!r} runs on {nodes}; {jobs.get(queue, 0)} jobs wait")
+        else:
+            yield notice(
+                "queues",
+                f"{queue!r} is paused on {nodes}; {jobs.get(queue, 0)} jobs wait",
+                f"`staffa queues resume {queue}` lets it take jobs again",
+            )
 
 
 def _silence(producers: Sequence[ProducerInfo], now: datetime) -> Iterator[Finding]:
