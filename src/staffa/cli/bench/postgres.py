@@ -85,13 +85,10 @@ class RawPostgres:
         self._channel = f"{schema}.oban_insert"
         self._listening = False
         self._insert, self._exchange = _sql("insert_jobs", schema), _sql("exchange_jobs", schema)
+        producer = {"id": self._producer, "node": "bench", "queue": QUEUE, "capacity": 1, "paused": False}
         connection.execute(
             _sql("register_producers", schema),
-            {
-                "producers": json.dumps(
-                    [{"id": self._producer, "node": "bench", "queue": QUEUE, "capacity": 1}]
-                )
-            },
+            {"producers": json.dumps([producer])},
         )
 
     def insert(self, jobs: str) -> None:
