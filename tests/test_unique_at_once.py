@@ -84,6 +84,17 @@ def test_of_fifty_producers_at_once_one_stores_the_job_and_all_get_it(staffa: St
     assert {each.id for each in answers} == {stored.id}
 
 
+def test_of_fifty_producers_at_once_one_takes_over_from_jobs_that_are_no_longer_in_the_way(staffa: Staffa):
+    batch = [Only.new(n=n) for n in range(30)]
+    staffa.cancel(*staffa.insert_all(batch))
+
+    answers = [each for one in all_at_once(PRODUCERS, lambda n: staffa.insert_all(batch)) for each in one]
+
+    assert staffa.count(states="cancelled") == staffa.count(states="available") == 30
+    assert Counter(each.conflict for each in answers) == {False: 30, True: 30 * (PRODUCERS - 1)}
+    assert len({each.id for each in answers}) == 30
+
+
 def test_fifty_producers_with_batches_in_any_order_store_each_job_once_and_never_block_each_other(staffa):
     def insert(number: int) -> list[Job]:
         users = [n % 20 for n in range(40)]

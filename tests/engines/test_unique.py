@@ -234,6 +234,16 @@ async def test_pruning_keys_of_an_empty_table_finds_nothing(trial: Trial):
     assert await trial.engine.prune_keys("", 10) == (0, None)
 
 
+async def test_a_key_that_got_a_holder_while_it_was_being_locked_is_kept(on_postgres: Trial):
+    kept, gone = await on_postgres.insert(once(args={"n": 1}), once(args={"n": 2}))
+    await on_postgres.engine.delete(JobFilter(ids=gone.id))
+    picked = [kept.unique_key, gone.unique_key]
+    deleted = await on_postgres.engine.connection.write(
+        lambda session: session.run("delete_vacant_keys", keys=picked)
+    )
+    assert deleted == [(gone.unique_key,)]
+
+
 async def test_a_pruned_holder_is_no_longer_in_the_way(trial: Trial):
     [first] = await trial.insert(once(Unique(period=None, states="all")))
     await trial.change(first, state="completed", completed_at="2020-01-01T00:00:00.000000Z")
