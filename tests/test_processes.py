@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ import nodes
 from apart import Answer, Modest, compute, follow, note_pid, wait_for
 from nodes import SILENCE, quick
 from staffa import Job, Staffa, State, Worker, _processes, job
+from staffa._dialogue import Begin
+from staffa._running import Running, Stop
 from staffa.errors import InvalidWorker
 from staffa.telemetry import JobStopped
 from staffa.testing import drain, perform_job
@@ -225,6 +228,34 @@ async def test_at_shutdown_a_process_that_does_not_end_is_killed_and_its_job_put
     after = await staffa.aget(stored.id)
     assert (after.state, after.attempt, after.errors) == (State.AVAILABLE, 0, [])
     staffa.close()
+
+
+async def test_an_attempt_whose_process_is_killed_while_it_starts_is_cut_off_and_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'begun')!r}).touch()\ntime.sleep(600)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    begin = Begin(
+        os.getpid(), ("slow_to_import",), None, "public", "Staffa", "here", default=False, levels={}
+    )
+    running = Running()
+
+    async def attempt(processes: _processes.InProcesses) -> None:
+        async with processes.place(running):
+            raise AssertionError("it started")
+
+    with ThreadPoolExecutor() as threads:
+        processes = _processes.InProcesses(threads, lambda: begin)
+        attempted = asyncio.create_task(attempt(processes))
+        await eventually((tmp_path / "begun").exists)
+
+        await processes.close()
+
+        with pytest.raises(asyncio.CancelledError):
+            await attempted
+    assert running.stopped is Stop.SHUTDOWN
 
 
 @on_sqlite

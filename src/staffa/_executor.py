@@ -125,7 +125,7 @@ class _Attempt:
         options, apart = worker.options, self._hands.apart
         if apart is None or options.executor != "process":
             return await self._within_timeout(worker, options.timeout)
-        async with apart.place() as self._place:
+        async with apart.place(self._running) as self._place:
             return await self._within_timeout(worker, options.timeout)
 
     async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:  # noqa: ASYNC109 - the worker's own option

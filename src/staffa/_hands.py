@@ -23,7 +23,7 @@ class Place(Protocol):
 class Apart(Protocol):
     """Where workers run that asked for a process."""
 
-    def place(self) -> AbstractAsyncContextManager[Place]: ...
+    def place(self, running: Running) -> AbstractAsyncContextManager[Place]: ...
 
 
 class Hands(Protocol):

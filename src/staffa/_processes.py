@@ -64,9 +64,9 @@ class InProcesses:
         self._closed = False
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
+    async def place(self, running: Running) -> AsyncIterator[Place]:
         """Give a child that waits for a job; starting one may take a moment, which is not the job's time."""
-        place = Place(self, self.spare() or await self.started())
+        place = Place(self, self.spare() or await self.started(running))
         try:
             yield place
         finally:
@@ -90,7 +90,9 @@ class InProcesses:
             self._forget(child)  # somebody killed it
         return None
 
-    async def started(self) -> Child:
+    async def started(self, running: Running) -> Child:
+        if self._closed:
+            raise _cut_off(running)
         # Started by the loop's own thread, at whose end Linux ends the child.
         child = Child(self._begin())
         self._children.add(child)
@@ -106,6 +108,8 @@ class InProcesses:
             return child
         child.kill()
         self._forget(child)
+        if self._closed:
+            raise _cut_off(running)
         if isinstance(said, ProcessDied):
             raise said
         raise RaisedApart(
@@ -129,8 +133,7 @@ class InProcesses:
             _uncancel()  # it ended by itself: what it answered counts
         outcome: Outcome = attending.result()
         if isinstance(outcome, ProcessDied) and self._closed:
-            running.stopped = running.stopped or Stop.SHUTDOWN
-            raise asyncio.CancelledError
+            raise _cut_off(running)
         return outcome
 
     async def _hurried(self, child: Child, attending: asyncio.Future[Outcome]) -> bool:
@@ -168,7 +171,7 @@ class Place:
         request = Perform(home(worker), replace(job, running=None), worker.options.max_memory)
         outcome = await self._processes.attended(self.child, running, request)
         while isinstance(outcome, ProcessDied) and self.child.died_waiting:
-            self.child = self._processes.spare() or await self._processes.started()
+            self.child = self._processes.spare() or await self._processes.started(running)
             outcome = await self._processes.attended(self.child, running, request)
         match outcome:
             case Answered(answer):
@@ -310,6 +313,12 @@ def _log(record: object) -> None:
         if logger.isEnabledFor(record.levelno):
             with suppress(Exception):  # a handler's own; the job has nothing to do with it
                 logger.handle(record)
+
+
+def _cut_off(running: Running) -> BaseException:
+    """End an attempt whose process was killed, or never started, because all of them were."""
+    running.stopped = running.stopped or Stop.SHUTDOWN
+    return asyncio.CancelledError()
 
 
 def _uncancel() -> None:

@@ -109,3 +109,26 @@ def test_a_second_signal_kills_them_and_puts_their_jobs_back(project):
     after = with_jobs.get(job.id)
     assert (after.state, after.attempt, after.errors) == (State.AVAILABLE, 0, [])
     with_jobs.close()
+
+
+def test_a_second_signal_puts_back_what_has_not_even_started(project):
+    project.write(
+        "slow.py",
+        "import sys, time\nfrom pathlib import Path\nfrom staffa import job\n\n"
+        "if 'staffa._child' in sys.modules:\n    Path('starting').touch()\n    time.sleep(600)\n\n"
+        "@job(executor='process')\ndef anything() -> None: ...\n",
+    )
+    project.configure(modules=["slow"])
+    with_jobs = project.instance()
+    job = with_jobs.insert(Job(worker="slow.anything"))
+    process = project.start("run")
+    project.wait_for("starting")
+
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    said = project.finish(process)
+
+    assert said.code == 1, said.err
+    after = with_jobs.get(job.id)
+    assert (after.state, after.attempt, after.errors) == (State.AVAILABLE, 0, [])
+    with_jobs.close()
