@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
 
 from nodes import finished, quick
 from obans import OBAN_ON_SQLITE, catalogue, comment_of, oban_tables, rows_of, run
@@ -244,6 +245,21 @@ def test_the_statements_that_are_printed_do_what_migrate_does(staffa: Staffa, ur
         assert catalogue(url) == nothing
     else:  # where SQLite's table is from is only known there
         assert ask(url, "select worker from oban_jobs") == [("w",)]
+
+
+def test_sqlalchemy_executes_the_statements_as_they_are(staffa: Staffa, url: str):
+    """As Alembic does with `op.get_bind().exec_driver_sql(...)`."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    for _ in range(2):
+        with engine.begin() as connection:
+            for each in staffa.migration_sql():
+                connection.exec_driver_sql(each)
+        assert staffa.tables.status().pending == []
+        with engine.begin() as connection:
+            for each in staffa.migration_sql(VERSIONS[-1], 0):
+                connection.exec_driver_sql(each)
+        assert staffa.tables.status().applied == []
+    engine.dispose()
 
 
 def test_the_printed_way_back_leaves_obans_own_tables(staffa: Staffa, url: str):

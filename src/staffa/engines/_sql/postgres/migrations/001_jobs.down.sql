@@ -9,5 +9,5 @@ drop index if exists staffa_jobs_meta_index;
 drop index if exists staffa_jobs_tags_index;
 alter table oban_jobs drop column if exists take;
 alter table oban_jobs drop column if exists unique_key;
-delete from oban_peers where name like 'staffa:%';
+delete from oban_peers where starts_with(name, 'staffa:');
 drop table if exists staffa_producers;
