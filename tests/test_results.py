@@ -181,16 +181,20 @@ def test_what_json_holds_is_recorded_and_declared_types_as_they_are_in_arguments
         ("large", r"its result has 1,000,003 bytes of JSON, and at most 1,000,000 are kept"),
     ],
 )
-async def test_a_result_that_cannot_be_kept_cancels_its_job_and_is_named(staffa, which, reason):
+def test_a_result_that_cannot_be_kept_is_refused_by_name(which, reason):
+    with pytest.raises(InvalidResult, match=reason):
+        inline(Answers.new(which=which))
+
+
+@pytest.mark.parametrize("which", ["set", "large"])
+async def test_a_job_whose_result_cannot_be_kept_is_cancelled_and_says_why(staffa, which):
     """The work is done: to do it again would give the same."""
     async with staffa:
         result = await staffa.aresult(await staffa.ainsert(Answers.new(which=which)), timeout=PATIENCE)
 
-    assert result.state is State.CANCELLED
-    assert result.job.attempt == 1
-    with pytest.raises(ResultFailed, match=f"results.Answers was done, but {reason}"):
+    assert (result.state, result.job.attempt, result.job.result) == (State.CANCELLED, 1, None)
+    with pytest.raises(ResultFailed, match=r"results\.Answers was done, but its result"):
         _ = result.value
-    assert result.job.result is None
 
 
 def test_only_what_is_asked_for_is_recorded():
@@ -531,13 +535,6 @@ def test_inline_jobs_have_their_results_at_once():
     assert (result.ok, result.value) == (True, 8)
     with pytest.raises(ResultGone):
         staffa.result(1, timeout=5)
-    staffa.close()
-
-
-def test_an_inline_result_that_cannot_be_kept_is_raised():
-    staffa = Staffa(testing="inline")
-    with pytest.raises(InvalidResult, match="its result is a set"):
-        staffa.insert(Answers.new(which="set"))
     staffa.close()
 
 
