@@ -67,6 +67,13 @@ async def test_equal_jobs_of_one_batch_are_stored_once(any_way_in: Trial):
     assert [each.args for each in await stored(any_way_in)] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
+async def test_one_object_given_twice_is_two_jobs_of_which_one_is_stored(any_way_in: Trial):
+    unique, plain = once(), job()
+    answers = await any_way_in.insert(unique, plain, unique, plain)
+    assert [each.conflict for each in answers] == [False, False, True, False]
+    assert len({*ids(answers)}) == len(await stored(any_way_in)) == 3
+
+
 async def test_a_mixed_batch_is_answered_in_order(any_way_in: Trial):
     [there] = await any_way_in.insert(once(args={"n": 1}))
     answers = await any_way_in.insert(

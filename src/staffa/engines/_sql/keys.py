@@ -106,9 +106,9 @@ async def insert_once(
     """
     found = await locked(db, {job.unique_key for job in jobs if job.unique_key is not None}, now)
     await _lock_what_may_change(db, jobs, found)
-    places = _places(jobs, found)
+    answers = _places(jobs, found)
 
-    new = [place for job, place in zip(jobs, places, strict=True) if place.given is job]
+    new = [place for place, conflict in answers if not conflict]
     for place, stored in zip(new, await insert(db, [place.given for place in new], now), strict=True):
         place.stored = place.after = stored
     await claim(
@@ -120,33 +120,31 @@ async def insert_once(
         ],
     )
 
-    for job, place in zip(jobs, places, strict=True):
-        if place.given is not job:
+    for job, (place, conflict) in zip(jobs, answers, strict=True):
+        if conflict:
             place.after = replaced(place.after, job, found.moment)
-    await _store_changes(db, places)
-    return [
-        place.after if place.given is job else replace(place.after, conflict=True)
-        for job, place in zip(jobs, places, strict=True)
-    ]
+    await _store_changes(db, [place for place, _ in answers])
+    return [replace(place.after, conflict=True) if conflict else place.after for place, conflict in answers]
 
 
-def _places(jobs: Sequence[AnyJob], found: Locked) -> list[Place]:
-    """Find the row of each job: a new one of its own, or that of the job which is in the way."""
+def _places(jobs: Sequence[AnyJob], found: Locked) -> list[tuple[Place, bool]]:
+    """Find the row of each job, and whether it is that of another job, which is in the way."""
     taken = {key: Place(holder, holder, holder) for key, holder in found.holders.items()}
-    places: list[Place] = []
+    answers: list[tuple[Place, bool]] = []
     for job in jobs:
         place = taken.get(job.unique_key)
-        if place is None or job.unique is None or not _keeps_out(place.given, job.unique, found.moment):
-            place = Place(job, job, job)
-            if job.unique_key is not None:
-                taken[job.unique_key] = place
-        places.append(place)
-    return places
+        if place is not None and job.unique is not None and _keeps_out(place, job.unique, found.moment):
+            answers.append((place, True))
+            continue
+        answers.append((Place(job, job, job), False))
+        if job.unique_key is not None:
+            taken[job.unique_key] = answers[-1][0]
+    return answers
 
 
-def _keeps_out(holder: AnyJob, unique: Uniqueness, now: datetime) -> bool:
+def _keeps_out(place: Place, unique: Uniqueness, now: datetime) -> bool:
     """Tell whether a holder is in the way; one of the same batch always is."""
-    return holder.id is None or is_in_the_way(holder, unique, now)
+    return place.given.id is None or is_in_the_way(place.given, unique, now)
 
 
 async def _lock_what_may_change(db: Session, jobs: Sequence[AnyJob], found: Locked) -> None:
