@@ -60,8 +60,9 @@ class Answer(Worker, name="apart.Answer", executor="process", max_attempts=3):
             case "be killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "fork and exit":
-                if os.fork() == 0:
+                if (forked := os.fork()) == 0:
                     time.sleep(600)
+                note(job.args["file"], forked)
                 os._exit(4)
             case "eat":
                 return len(bytearray(2**30))

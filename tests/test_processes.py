@@ -125,7 +125,6 @@ async def test_answers_and_exceptions_are_those_of_the_worker(staffa: Staffa) ->
         ("exit", "exited with code 3 before the job had ended"),
         ("fault", "was killed by SIGSEGV before the job had ended"),
         ("be killed", "was killed by SIGKILL (by hand, or by the system for want of memory)"),
-        ("fork and exit", "exited with code 4"),
     ],
 )
 @on_sqlite
@@ -143,6 +142,17 @@ async def test_a_process_that_dies_fails_its_own_job_and_no_other(
         await stored_as(staffa, next_one, State.COMPLETED)
         (tmp_path / "go").touch()
         assert (await stored_as(staffa, other, State.COMPLETED)).attempt == 1
+
+
+@on_sqlite
+async def test_what_a_job_has_started_dies_with_its_process(staffa: Staffa, tmp_path: Path) -> None:
+    async with staffa:
+        culprit = await staffa.ainsert(Answer.new(do="fork and exit", file=str(tmp_path / "forked")))
+        pids = await pids_in(tmp_path / "forked")
+
+        assert "exited with code 4" in await failed(staffa, culprit)
+
+        await eventually(lambda: not any(map(lives, pids)))
 
 
 @on_sqlite

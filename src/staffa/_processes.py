@@ -240,17 +240,22 @@ class Child:
         """Kill it and what its job has started. Safe to call twice."""
         self._killed = True
         if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
 
     def end(self) -> None:
         """Let it go, in peace unless it was killed; blocks."""
         with self._ending:
+            if self._talk.closed:
+                return
             self._talk.close()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(FAREWELL_SECONDS)
-            self.kill()
+            self._kill_group()  # what its jobs have left behind, too
             self._process.wait()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _until(self, *kinds: type, running: Running | None = None) -> Any:
         """Hear it until it says one of these, or dies."""
