@@ -71,7 +71,7 @@ async def test_a_job_stopped_before_its_first_step_gives_its_place_back(url: str
         start(producer, job)
         if not stopped:
             stopped.append(job.id)
-            producer.kill(job.id)
+            producer.kill(job.id, job.take)
 
     monkeypatch.setattr(Producer, "_start", start_and_stop)
     async with one_place(url) as staffa:

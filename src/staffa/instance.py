@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
+from weakref import WeakMethod
 
 from staffa._bridge import refuse_inside_loop
 from staffa._cron import DEFAULT_ZONE, Cron, CronEntry, crons, zone
@@ -116,7 +117,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         )
         self._waiting, self._watched = Waiting(self._database), Watched()
         self._hands: Hands = InThisThread()
-        self._queues = Queues(self._producer)
+        self._queues = Queues(_weakly(self._producer))
         self._parts: Parts | None = None
         self._started = self._announced = False
         offer(self)
@@ -328,7 +329,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         threads = ThreadPoolExecutor(max_workers=THREADS_MADE, thread_name_prefix="staffa-job")
         processes = InProcesses(threads, partial(self._beginning, default=is_default(self)))
         self._hands = InThreads(threads, processes)
-        self._queues = Queues(self._producer, self.queues)
+        self._queues = Queues(_weakly(self._producer), self.queues)
         peer = Peer(
             f"staffa:{self.name}",
             f"{self.node}/{uuid4()}",
@@ -405,6 +406,18 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
     def _wake_here(self, jobs: Sequence[AnyJob]) -> None:
         """Wake this process at once; other ones hear of it from the database."""
         self._queues.wake_from_anywhere({job.queue for job in jobs if job.state is State.AVAILABLE})
+
+
+def _weakly(method: Callable[[str, int, bool], Producer]) -> Callable[[str, int, bool], Producer]:
+    """Let a method be called by what must not keep its instance: one that nobody holds takes no jobs any more."""
+    reference = WeakMethod(method)
+
+    def called(queue: str, limit: int, paused: bool) -> Producer:
+        found = reference()
+        assert found is not None  # noqa: S101 - queues run only while somebody holds their instance
+        return found(queue, limit, paused)
+
+    return called
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
