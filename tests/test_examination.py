@@ -94,6 +94,19 @@ def test_jobs_in_a_queue_that_nobody_runs_are_a_problem(make: Make):
     ]
 
 
+def test_a_queue_that_was_paused_is_noticed_with_what_resumes_it(make: Make):
+    staffa = make(queues={"known": 1})
+    producer = ProducerInfo(id="p", node="worker-3", queue="known", limit=1)
+    at_once(staffa.plain_engine.register([producer]))
+    staffa.insert(known.new())
+    sql(staffa, f"update staffa_producers set paused = {'true' if staffa.url.startswith('p') else 1}")
+
+    [found] = only(staffa.examine(), "queues", Level.NOTICE)
+
+    assert found.said == "'known' is paused on worker-3; 1 jobs wait"
+    assert found.advice == "`staffa queues resume known` lets it take jobs again"
+
+
 def test_jobs_whose_worker_no_module_defines_are_a_problem(make: Make):
     staffa = make()
     staffa.insert_all([Job(worker="app.Renamed", queue="known")] * 3)

@@ -67,17 +67,21 @@ def _queues(
         )
     for queue in sorted(configured.keys() - running - jobs.keys()):
         yield notice("queues", f"{queue!r} runs nowhere; nothing waits in it", "start `staffa run`")
-    taking = {each.queue for each in living if not each.paused}
     for queue in sorted(running):
-        nodes = ", ".join(sorted({each.node for each in living if each.queue == queue}))
-        if queue in taking:
-            yield fine("queues", f"{queue!r} runs on {nodes}; {jobs.get(queue, 0)} jobs wait")
-        else:
-            yield notice(
-                "queues",
-                f"{queue!r} is paused on {nodes}; {jobs.get(queue, 0)} jobs wait",
-                f"`staffa queues resume {queue}` lets it take jobs again",
-            )
+        yield from _running_queue(queue, [each for each in living if each.queue == queue], jobs.get(queue, 0))
+
+
+def _running_queue(queue: str, living: Sequence[ProducerInfo], jobs: int) -> Iterator[Finding]:
+    paused = sorted({each.node for each in living if each.paused})
+    taking = sorted({each.node for each in living if not each.paused})
+    if taking:
+        yield fine("queues", f"{queue!r} runs on {', '.join(taking)}; {jobs} jobs wait")
+    if paused:
+        yield notice(
+            "queues",
+            f"{queue!r} is paused on {', '.join(paused)}; {jobs} jobs wait",
+            f"`staffa queues resume {queue}` lets it take jobs again",
+        )
 
 
 def _silence(producers: Sequence[ProducerInfo], now: datetime) -> Iterator[Finding]:
