@@ -3,12 +3,15 @@
 import asyncio
 import itertools
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
 
 from contract import Trial, ids, job
+from staffa._bridge import at_once
 from staffa._filter import JobFilter
+from staffa._job import AnyJob
 from staffa.engines.sqlite import SqliteDatabase
 from staffa.errors import DatabaseBusy, UnstorableData
 
@@ -26,7 +29,9 @@ async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
     versions = itertools.count(1)
 
     def look(_: sqlite3.Connection) -> int:
-        database.writer.look_away()
+        ending = threading.Thread(target=database.writer.look_away)
+        ending.start()
+        ending.join()
         return next(versions)
 
     monkeypatch.setattr("staffa.engines._sqlite_writer._data_version", look)
@@ -45,6 +50,19 @@ async def test_a_word_that_fails_undoes_itself_alone(database: SqliteDatabase):
     )
     assert isinstance(bad, UnstorableData)
     assert sorted(ids(good) + ids(fine)) == sorted(ids(await database.engine.jobs(JobFilter())))
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_whatever_a_callers_function_raises_inside_is_for_that_caller_alone(
+    database: SqliteDatabase, raised: type[BaseException]
+):
+    def change(_: AnyJob) -> dict[str, object]:
+        raise raised("said by a function of somebody's")
+
+    [stored] = await database.engine.insert([job()])
+    with pytest.raises(raised):
+        at_once(database.plain.update(JobFilter(ids=[stored.id]), change))
+    assert await asyncio.wait_for(database.engine.insert([job()]), 10)
 
 
 async def test_a_caller_that_gave_up_waiting_stops_nobody(database: SqliteDatabase):

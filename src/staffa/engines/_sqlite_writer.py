@@ -193,7 +193,7 @@ class Writer:
             return True
         try:
             answers = self._transaction(db, words)
-        except Exception as error:  # noqa: BLE001 - told to whoever waits
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits; this thread goes on for the others
             refusal = translated(error) if isinstance(error, sqlite3.Error) else error
             with suppress(sqlite3.Error):
                 db.rollback()
@@ -208,17 +208,17 @@ class Writer:
 
     def _transaction(
         self, db: sqlite3.Connection, words: Sequence[Word]
-    ) -> list[tuple[Any, Exception | None]]:
+    ) -> list[tuple[Any, BaseException | None]]:
         """Run words in one transaction, each undone alone if it fails."""
         session = SqliteSession(db)
-        answers: list[tuple[Any, Exception | None]] = []
+        answers: list[tuple[Any, BaseException | None]] = []
         db.execute("begin" if self._reads_only else "begin immediate")
         for word in words:
             db.execute("savepoint word")
             told = len(session.told)
             try:
                 answers.append((at_once(word.body(session)), None))
-            except Exception as error:
+            except BaseException as error:
                 if not db.in_transaction:
                     raise
                 db.execute("rollback to word")
@@ -274,7 +274,7 @@ def _do(task: Task, db: sqlite3.Connection) -> None:
         task.future.set_exception(error)
 
 
-def _fail_all(group: Sequence[Word | Task], error: Exception) -> None:
+def _fail_all(group: Sequence[Word | Task], error: BaseException) -> None:
     for each in group:
         if each.future.running() or each.future.set_running_or_notify_cancel():
             each.future.set_exception(error)
