@@ -317,11 +317,27 @@ async def test_local_listeners_hear_on_their_own_loop_and_until_they_stop():
     assert len(heard) == 1
 
 
+async def test_a_function_that_listens_twice_hears_until_its_last_listening_ends():
+    notifier, heard = LocalNotifier(), []
+
+    def hear(channel, payload):
+        heard.append(payload["id"])
+
+    with notifier.listening(hear, CHANNELS):
+        with notifier.listening(hear, CHANNELS):
+            pass
+        notifier.tell(SIGNAL, [{"id": 1}])
+        await eventually(lambda: heard == [1])
+    notifier.tell(SIGNAL, [{"id": 2}])
+    await asyncio.sleep(0)
+    assert heard == [1]
+
+
 async def test_who_listened_on_a_loop_that_has_closed_stops_nobody():
     notifier, heard = LocalNotifier(), []
     closed = asyncio.new_event_loop()
     closed.close()
-    notifier._listeners[lambda _channel, _payload: None] = closed, CHANNELS
+    notifier._listeners[object()] = closed, lambda _channel, _payload: None, CHANNELS
     task = asyncio.create_task(notifier.run(lambda channel, payload: heard.append((channel, payload))))
     await asyncio.sleep(0)
     notifier.tell(INSERT, [{"queue": "a"}])

@@ -15,11 +15,11 @@ class LocalNotifier:
 
     def __init__(self, telemetry: Telemetry | None = None) -> None:
         self._telemetry = telemetry or Telemetry()
-        self._listeners: dict[Heard, tuple[asyncio.AbstractEventLoop, Sequence[str]]] = {}
+        self._listeners: dict[object, tuple[asyncio.AbstractEventLoop, Heard, Sequence[str]]] = {}
 
     def tell(self, channel: str, payloads: Sequence[Payload]) -> None:
         """Tell from any thread."""
-        for heard, (loop, channels) in list(self._listeners.items()):
+        for loop, heard, channels in list(self._listeners.values()):
             for payload in payloads if channel in channels else ():
                 with suppress(RuntimeError):  # the loop has closed
                     loop.call_soon_threadsafe(heard, channel, payload)
@@ -27,11 +27,14 @@ class LocalNotifier:
     @contextmanager
     def listening(self, heard: Heard, channels: Sequence[str]) -> Iterator[None]:
         """Call `heard` on this event loop meanwhile."""
-        self._listeners[heard] = asyncio.get_running_loop(), channels
+        seat = (
+            object()
+        )  # the same function may listen twice, for a moment: on a thread that ends, and on the next
+        self._listeners[seat] = asyncio.get_running_loop(), heard, channels
         try:
             yield
         finally:
-            del self._listeners[heard]
+            del self._listeners[seat]
 
     async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
         with self.listening(heard, channels):
