@@ -484,6 +484,23 @@ async def test_the_thread_ends_when_nobody_waits_and_comes_again(staffa, monkeyp
             await eventually(lambda: staffa._waiting._thread is None)
 
 
+async def test_where_no_thread_can_wait_everybody_is_told_and_later_ones_wait_again(
+    make, monkeypatch, caplog
+):
+    def no_files_left():
+        raise OSError(24, "Too many open files")
+
+    staffa = make(run_queues=False)
+    job = await staffa.ainsert(Answers.new(which="dict"))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(asyncio, "SelectorEventLoop", no_files_left)
+        with pytest.raises(InstanceError, match="Too many open files"):
+            await asyncio.to_thread(staffa.result, job, timeout=PATIENCE)
+    assert "the thread that waits for results fell" in caplog.text
+    await staffa.acancel(job)
+    assert (await staffa.aresult(job, timeout=PATIENCE)).state is State.CANCELLED
+
+
 async def test_closing_tells_who_still_waits(make):
     staffa = make(run_queues=False)
     stored = await staffa.ainsert(double.new(1))

@@ -94,8 +94,20 @@ class Waiting:
     # In the thread
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        except Exception as error:
+            logger.exception("the thread that waits for results fell")
+            self._fall(error)
+
+    def _fall(self, error: Exception) -> None:
+        """Tell those who wait; whoever comes next starts another thread."""
+        with self._lock:
+            if self._thread is threading.current_thread():
+                self._thread = self._loop = None
+                for job_id in list(self._waiters):
+                    self._settle(job_id, None, InstanceError(f"nothing can be waited for here: {error!r}"))
 
     async def _serve(self) -> None:
         self._news = asyncio.Event()
