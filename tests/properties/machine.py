@@ -377,14 +377,16 @@ class Machine(RuleBasedStateMachine):
     def delete(self, chosen: list[int]) -> None:
         assert sorted(self.ask("delete", JobFilter(ids=chosen))) == self.model.delete(chosen)
 
-    @rule(chosen=executing_jobs)
+    @rule(chosen=executing_jobs, ended=some_outcomes)
     @precondition(lambda self: self.model.executing())
-    def put_back_by_hand(self, chosen: list[int]) -> None:
-        """Do what an operator does in a shell, whatever a worker thinks."""
+    def put_back_by_hand(self, chosen: list[int], ended: list[Outcome]) -> None:
+        """Do what an operator does in a shell, whatever a worker thinks: the jobs run twice at once, and end."""
         self.ground.sql(
             f"update oban_jobs set state = 'available' where id in ({', '.join(map(str, chosen))})"
         )
         self.model.put_back(chosen)
+        self.everyone_takes(MOST_JOBS)
+        self.everyone_works(ended, 1)
 
     # What must hold after every step
 
