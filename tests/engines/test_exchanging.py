@@ -369,3 +369,15 @@ async def test_locked_rows_are_passed_over_by_all_that_sweeps(on_postgres: Trial
 def locked(trial: Trial, *ids: int | None):
     """Hold rows in somebody's open transaction."""
     return trial.holding("select from oban_jobs where id = any(?) for update", list(ids))
+
+
+async def test_two_attempts_at_a_job_that_fail_at_once_are_told_apart(trial: Trial):
+    producer, lost = await trial.taken(job())
+    await trial.change(lost, state="available")
+    [held] = await trial.take(producer)
+    assert await trial.hand_in(producer, (lost, failed(lost, "late")), (held, failed(held, "in time"))) == (
+        [],
+        [],
+        [Ack(lost, failed(lost, "late"))],
+    )
+    assert [each["error"] for each in (await trial.get(held)).errors] == ["in time"]

@@ -156,7 +156,7 @@ class SqlEngine:
 
         if other:
             settled = await self._settle_each(db, other)
-            missed += [ack for ack in other if ack.held.id not in settled]
+            missed += [ack for ack in other if fence(ack.held) not in settled]
 
         rows = await db.run(
             "exchange_jobs",
@@ -482,7 +482,7 @@ class SqlEngine:
     # The one way of writing what a job became
 
     async def _settle(self, db: Session, acks: Sequence[Ack]) -> set[int]:
-        """Write what jobs became, where they still are as they were; name those."""
+        """Write what jobs became, where they still are as they were; give the fences of those."""
         if not acks:
             return set()
         rows = await db.run(

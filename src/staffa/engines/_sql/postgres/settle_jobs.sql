@@ -19,4 +19,4 @@ where job.id = given.id
   and cast(job.state as text) = given.was
   and job.take = given.take
   and job.attempted_by[2] is not distinct from given.producer
-returning job.id
+returning (job.id << 20) + job.take

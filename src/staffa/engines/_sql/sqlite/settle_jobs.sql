@@ -39,4 +39,4 @@ where oban_jobs.id = given.id
   and +oban_jobs.state = given.was
   and oban_jobs.take = given.take
   and case when json_valid(oban_jobs.attempted_by) then json_extract(oban_jobs.attempted_by, '$[1]') end is given.producer
-returning oban_jobs.id
+returning (oban_jobs.id << 20) + oban_jobs.take
