@@ -451,11 +451,11 @@ def test_unknown_names_and_limits_are_refused_with_a_hint_and_nothing_is_written
     staffa = make(queues={"mailers": 3}, run_queues=False, node="worker-1")
     staffa.insert(Job(worker="w", queue="holds_jobs"))
     for say in (staffa.pause_queue, staffa.resume_queue, staffa.stop_queue, staffa.check_queue):
-        with pytest.raises(UnknownQueue, match="unknown queue 'mialers': did you mean 'mailers'"):
+        with pytest.raises(UnknownQueue, match="unknown queue 'mialers'; did you mean 'mailers'"):
             say("mialers")
     with pytest.raises(UnknownQueue, match="did you mean 'holds_jobs'"):
         staffa.scale_queue("holds_job", 3)
-    with pytest.raises(UnknownNode, match="unknown node 'worker-2': did you mean 'worker-1'"):
+    with pytest.raises(UnknownNode, match="unknown node 'worker-2'; did you mean 'worker-1'"):
         staffa.pause_queue("mailers", node="worker-2")
     for say_all in (staffa.pause_all_queues, staffa.resume_all_queues):
         with pytest.raises(UnknownNode, match="did you mean 'worker-1'"):

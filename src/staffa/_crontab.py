@@ -8,7 +8,7 @@ from typing import Any
 from staffa._admission import admitted
 from staffa._cron import Cron, CronEntry, entry_name, schedule
 from staffa._job import AnyJob
-from staffa._spelling import hint
+from staffa._spelling import unknown
 from staffa.errors import InvalidCron, JobError, UnknownWorker
 from staffa.worker import JobFunction, Worker, find, registered
 
@@ -41,7 +41,7 @@ def _worker_of(cron: Cron) -> type[Worker]:
         return find(given)
     except UnknownWorker as error:
         raise InvalidCron(
-            f"{_label(cron)}: unknown worker {given!r}; {hint(given, registered())} (its module belongs in `modules`)"
+            f"{_label(cron)}: {unknown(given, registered(), 'worker')} (its module belongs in `modules`)"
         ) from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from staffa._calls import Calls
 from staffa._pauses import ANYWHERE, EVERY
 from staffa._signals import EVERYONE, Action, ident
-from staffa._spelling import hint
+from staffa._spelling import unknown
 from staffa.config import QueueConfig, queues_of
 from staffa.engine import Engine, ProducerInfo, QueueCheck
 from staffa.errors import ConfigError, UnknownNode, UnknownQueue
@@ -172,11 +172,11 @@ class QueueCalls(Calls):
         known = {*self.queues, *(each.queue for each in producers), *await engine.counts()}
         known |= {each.queue for each in await engine.pauses()} - {EVERY}
         if queue not in known:
-            raise UnknownQueue(f"unknown queue {queue!r}: {hint(str(queue), known)}")
+            raise UnknownQueue(unknown(str(queue), known, "queue"))
 
     def _refuse_unknown_node(self, producers: Sequence[ProducerInfo], node: str) -> None:
         if node not in (known := self._nodes(producers)):
-            raise UnknownNode(f"unknown node {node!r}: {hint(str(node), known)}")
+            raise UnknownNode(unknown(str(node), known, "node"))
 
     def _nodes(self, producers: Sequence[ProducerInfo]) -> set[str]:
         return {self.node, *(each.node for each in producers)}

@@ -8,6 +8,11 @@ from collections.abc import Iterable
 MOST_NAMED = 20
 
 
+def unknown(name: str, known: Iterable[str], kind: str = "key") -> str:
+    """Say that a name is unknown, and which one is nearest."""
+    return f"unknown {kind} {name!r}; {hint(name, known)}"
+
+
 def hint(name: str, known: Iterable[str]) -> str:
     """Name the nearest of the known names, or else those there are."""
     names = sorted(known)

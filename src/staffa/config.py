@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from staffa._cron import DEFAULT_ZONE, Cron, Schedule, zone
 from staffa._job import LONGEST_NAME
-from staffa._spelling import hint
+from staffa._spelling import unknown
 from staffa.errors import ConfigError
 
 Testing = Literal["manual", "inline"]
@@ -132,11 +132,6 @@ def without_password(url: str) -> str:
     return PASSWORD_IN_URL.sub(
         lambda found: f"{found[3]}***" if found[3] else f"{found[1]}***{found[2]}", url
     )
-
-
-def unknown(key: str, known: Iterable[str], kind: str = "key") -> str:
-    """Say that a key is unknown, and which one is nearest."""
-    return f"unknown {kind} {key!r}; {hint(key, known)}"
 
 
 # Where values come from

@@ -150,7 +150,7 @@ def test_what_nobody_runs_is_kept_or_said_to_be_in_vain(project, staffa):
     [
         (["pause"], "name the queues, or say --all"),
         (["pause", "mail", "--all"], "not both"),
-        (["pause", "mail", "mial"], "unknown queue 'mial': did you mean 'mail'?"),
+        (["pause", "mail", "mial"], "unknown queue 'mial'; did you mean 'mail'?"),
         (["resume", "mail", "--node", "nowhere"], "unknown node 'nowhere'"),
         (["scale", "mail"], "write name:limit"),
         (["scale", "mail:0"], "above 0"),

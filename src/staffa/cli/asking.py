@@ -11,8 +11,9 @@ import typer
 
 from staffa._filter import JobFilter
 from staffa._job import State
+from staffa._spelling import unknown
 from staffa.cli.enqueue import object_of
-from staffa.config import duration, unknown
+from staffa.config import duration
 from staffa.errors import ConfigError
 
 FILTER: dict[str, Any] = {

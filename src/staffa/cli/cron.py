@@ -12,9 +12,9 @@ import typer
 from staffa._bridge import at_once
 from staffa._cron import CronEntry
 from staffa._lifecycle import instant
+from staffa._spelling import unknown
 from staffa.cli.printing import distance, job_object, moment, tell_json, tell_table
 from staffa.cli.settings import Settings, configured
-from staffa.config import unknown
 from staffa.engine import CronMark
 from staffa.errors import ConfigError
 from staffa.instance import Staffa

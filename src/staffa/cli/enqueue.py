@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from staffa._job import AnyJob, Job
+from staffa._spelling import unknown
 from staffa.cli.printing import job_object, moment, tell_json
 from staffa.cli.settings import Settings
-from staffa.config import duration, unknown
+from staffa.config import duration
 from staffa.errors import InvalidArguments, InvalidJob, UnknownWorker
 from staffa.worker import find, registered
 

@@ -15,6 +15,7 @@ from staffa._filter import JobFilter
 from staffa._job import FINAL, WAITING, AnyJob, State
 from staffa._lifecycle import CANCELLABLE, DELETABLE, RETRYABLE
 from staffa._printable import printable
+from staffa._spelling import unknown
 from staffa.cli.asking import asking
 from staffa.cli.enqueue import instant_of, object_of
 from staffa.cli.printing import (
@@ -27,7 +28,6 @@ from staffa.cli.printing import (
     tell_table,
 )
 from staffa.cli.settings import DONE_WRONGLY, Settings, configured
-from staffa.config import unknown
 from staffa.errors import ConfigError
 from staffa.instance import Staffa
 

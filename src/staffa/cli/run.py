@@ -18,10 +18,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from staffa._job import FAILED, State
+from staffa._spelling import unknown
 from staffa.cli.printing import counted
 from staffa.cli.settings import Settings
 from staffa.cli.supervisor import MEMBER, Line, Supervisor
-from staffa.config import LogFormat, QueueConfig, queue_limits, unknown, without_password
+from staffa.config import LogFormat, QueueConfig, queue_limits, without_password
 from staffa.engines._sqlite_examination import SAFE_FOR_MANY
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from staffa.instance import Staffa

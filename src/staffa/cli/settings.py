@@ -16,7 +16,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from staffa._printable import printable
-from staffa.config import Config, load, unknown
+from staffa._spelling import unknown
+from staffa.config import Config, load
 from staffa.engines.sqlite import path_of
 from staffa.errors import ConfigError, DatabaseError, InvalidFilter, JobError, StaffaError, WorkerError
 from staffa.instance import Staffa, import_modules

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import IsolationLevel
 
-from staffa.config import unknown
+from staffa._spelling import unknown
 from staffa.engine import TablesStatus
 from staffa.engines._postgres_session import sql, translating
 from staffa.engines._sql.migrations import (
