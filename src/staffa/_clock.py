@@ -1,4 +1,4 @@
-"""The time, asked in one place so that tests may answer."""
+"""The time: asked in one place so that tests may answer, written in one way."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def running_from(start: datetime) -> Clock:
     """
     began = time.monotonic()
     return lambda: start + timedelta(0, 0, int((time.monotonic() - began) * 1_000_000))
+
+
+def instant(moment: datetime) -> str:
+    """Write an aware UTC instant as Oban does in errors: six digits and Z."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

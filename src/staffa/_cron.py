@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from staffa._clock import instant
 from staffa._job import AnyJob, replace
 from staffa._spelling import hint
 from staffa.errors import InvalidCron
@@ -192,8 +193,8 @@ class CronEntry:
     def job_at(self, tick: datetime) -> AnyJob:
         """Build the job of a tick."""
         scheduled_at = tick + self._delay(tick) if self.cron.jitter else None
-        at = tick.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         job = self.job_now()
+        at = instant(tick.astimezone(UTC))
         return replace(job, meta={**job.meta, "cron_at": at}, scheduled_at=scheduled_at)
 
     def job_now(self) -> AnyJob:

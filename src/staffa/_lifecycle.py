@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from staffa._backoff import rescue_delay
+from staffa._clock import instant
 from staffa._job import FINAL, RESULT, AnyJob, State, replace
 
 RESCUES_ALLOWED = 5
@@ -107,11 +108,6 @@ def updated(job: AnyJob, changes: Mapping[str, Any], now: datetime) -> AnyJob:
 
 def with_error(job: AnyJob, now: datetime, error: str) -> list[dict[str, object]]:
     return [*job.errors, {"at": instant(now), "attempt": job.attempt, "error": error}]
-
-
-def instant(moment: datetime) -> str:
-    """Write an aware UTC instant as Oban does in errors: six digits and Z."""
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _count(job: AnyJob, key: str) -> int:

@@ -13,8 +13,8 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from staffa._clock import instant
 from staffa._job import FAILED, Job
-from staffa._lifecycle import instant
 from staffa.telemetry import EngineCalled, Event, JobBounced, LoopStuck, PluginTicked, Telemetry
 
 JOB_FIELDS = ("id", "worker", "queue", "state", "priority", "attempt", "max_attempts", "tags")

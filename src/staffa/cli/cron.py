@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from staffa._bridge import at_once
+from staffa._clock import instant
 from staffa._cron import CronEntry
-from staffa._lifecycle import instant
 from staffa._spelling import unknown
 from staffa.cli.printing import distance, job_object, moment, tell_json, tell_table
 from staffa.cli.settings import Settings, configured

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from staffa._clock import instant
 from staffa._job import AnyJob
-from staffa._lifecycle import instant
 from staffa._printable import printable
 
 SPANS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))

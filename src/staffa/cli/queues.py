@@ -11,9 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from staffa._bridge import at_once
-from staffa._clock import utc_now
+from staffa._clock import instant, utc_now
 from staffa._job import State
-from staffa._lifecycle import instant
 from staffa._pauses import ANYWHERE, EVERY, newest
 from staffa._printable import printable
 from staffa.cli.printing import counted, moment, span, tell_json, tell_table

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from staffa._clock import utc_now
+from staffa._clock import instant, utc_now
 from staffa._job import AnyJob
-from staffa._lifecycle import instant
 from staffa.engines._sql.rows import Row, read_job
 from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData

@@ -22,9 +22,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import scoped_session
 
-from staffa._clock import utc_now
+from staffa._clock import instant, utc_now
 from staffa._job import AnyJob
-from staffa._lifecycle import instant
 from staffa.engine import Database, Engine
 from staffa.engines._containment import teach
 from staffa.engines._sql.engine import InsideTransaction, SqlEngine

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from staffa._clock import utc_now
-from staffa._lifecycle import instant
+from staffa._clock import instant, utc_now
 from staffa.cli.bench.place import QUEUE, Raw, in_peace
 from staffa.engines._sql.statements import statement
 from staffa.engines.sqlite import LEADER_CHECKPOINT_PAGES, path_of

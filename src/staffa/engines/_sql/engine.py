@@ -12,10 +12,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import msgspec
 
 from staffa import _lifecycle
-from staffa._clock import LONGEST_DELAY
+from staffa._clock import LONGEST_DELAY, instant
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
-from staffa._lifecycle import instant
 from staffa._pauses import Pause
 from staffa._signals import Action
 from staffa.engine import (

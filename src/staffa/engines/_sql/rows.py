@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from staffa._clock import instant
 from staffa._filter import JobFilter
 from staffa._job import AnyJob, Job, State, replace
-from staffa._lifecycle import instant
 from staffa.engine import Ack
 from staffa.engines._sql.statements import Filtered
 from staffa.notifier import Payload
