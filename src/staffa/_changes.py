@@ -11,14 +11,14 @@ from staffa._arguments import json_object
 from staffa._job import PRIORITIES, WAITING, AnyJob
 from staffa._spelling import hint
 from staffa.errors import InvalidJob
-from staffa.worker import JobFunction, Worker, registered
+from staffa.worker import AnyWorker, class_of, registered
 
 
 class Changes(TypedDict, total=False):
     """New values of a stored job's fields. `args`, `meta` and `tags` are replaced whole."""
 
     args: Any
-    worker: str | type[Worker] | JobFunction[..., Any]
+    worker: AnyWorker | str
     queue: str
     priority: int
     max_attempts: int
@@ -67,9 +67,8 @@ def _for_job(job: AnyJob, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _worker(given: Any) -> str:
-    kind = given.worker if isinstance(given, JobFunction) else given
-    if isinstance(kind, type) and issubclass(kind, Worker):
-        return kind.options.name
+    if (worker := class_of(given)) is not None:
+        return worker.options.name
     check_name("worker", given)
     return str(given)
 

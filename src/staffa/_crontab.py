@@ -10,7 +10,7 @@ from staffa._cron import Cron, CronEntry, entry_name, schedule
 from staffa._job import AnyJob
 from staffa._spelling import unknown
 from staffa.errors import InvalidCron, JobError, UnknownWorker
-from staffa.worker import JobFunction, Worker, find, registered
+from staffa.worker import Worker, class_of, find, registered
 
 
 def crontab(configured: Sequence[Cron], timezone: str, *, with_workers: bool) -> list[CronEntry]:
@@ -29,10 +29,8 @@ def _of_workers() -> Iterator[tuple[type[Worker], Cron]]:
 
 def _worker_of(cron: Cron) -> type[Worker]:
     given: Any = cron.worker
-    if isinstance(given, JobFunction):
-        return given.worker
-    if isinstance(given, type) and issubclass(given, Worker):
-        return given
+    if (worker := class_of(given)) is not None:
+        return worker
     if not isinstance(given, str):
         raise InvalidCron(
             f"{_label(cron)} has no worker: give worker=, a name, a Worker class or a job function, not {given!r}"

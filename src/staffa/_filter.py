@@ -13,10 +13,9 @@ from staffa._arguments import json_object
 from staffa._job import State
 from staffa._spelling import hint
 from staffa.errors import InvalidFilter, InvalidJob, JobError
-from staffa.worker import JobFunction, Worker
+from staffa.worker import AnyWorker, JobFunction, class_of
 
 T = TypeVar("T")
-AnyWorker: TypeAlias = str | type[Worker] | JobFunction[..., Any]
 OneOrMore: TypeAlias = T | Iterable[T]
 
 LARGEST_ID = 2**63 - 1
@@ -30,7 +29,7 @@ class JobFields(TypedDict, total=False):
     ids: OneOrMore[int] | None
     states: OneOrMore[State | str] | None
     queues: OneOrMore[str] | None
-    workers: OneOrMore[AnyWorker] | None
+    workers: OneOrMore[AnyWorker | str] | None
     tags: OneOrMore[str] | None
     args: Mapping[str, Any] | None
     meta: Mapping[str, Any] | None
@@ -63,7 +62,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     ids: OneOrMore[int] | None = None
     states: OneOrMore[State | str] | None = None
     queues: OneOrMore[str] | None = None
-    workers: OneOrMore[AnyWorker] | None = None
+    workers: OneOrMore[AnyWorker | str] | None = None
     tags: OneOrMore[str] | None = None
     args: Mapping[str, Any] | None = None
     meta: Mapping[str, Any] | None = None
@@ -168,9 +167,8 @@ def _workers(name: str, given: object) -> tuple[str, ...]:
 
 def _names(name: str, given: object) -> tuple[str, ...]:
     """List the names under which jobs of a worker may be stored."""
-    kind = given.worker if isinstance(given, JobFunction) else given
-    if isinstance(kind, type) and issubclass(kind, Worker):
-        return (kind.options.name, *kind.options.aliases)
+    if (worker := class_of(given)) is not None:
+        return (worker.options.name, *worker.options.aliases)
     return (_text(name, given),)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 from uuid import uuid4
 
 import msgspec
@@ -31,9 +31,7 @@ from staffa.engines.inline import InlineEngine
 from staffa.errors import DatabaseUnavailable, JobFailed
 from staffa.instance import Staffa
 from staffa.telemetry import JobStopped
-from staffa.worker import JobFunction, Worker, find, is_async, performed, registered
-
-AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
+from staffa.worker import AnyWorker, Worker, class_of, find, is_async, performed, registered
 
 WAITING = (State.AVAILABLE, State.SCHEDULED, State.SUSPENDED, State.RETRYABLE)
 PROMOTED = (State.SCHEDULED, State.RETRYABLE)
@@ -537,8 +535,8 @@ def _described(wanted: Wanted) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, JobFunction) or (isinstance(value, type) and issubclass(value, Worker)):
-        return _kind(value).options.name
+    if (worker := class_of(value)) is not None:
+        return worker.options.name
     return str(value) if isinstance(value, datetime | timedelta | State) else repr(value)
 
 
@@ -578,10 +576,8 @@ def _pauses(timeout: timedelta | float) -> Iterator[float]:
 
 
 def _kind(worker: AnyWorker) -> type[Worker]:
-    if isinstance(worker, JobFunction):
-        return worker.worker
-    if isinstance(worker, type) and issubclass(worker, Worker):
-        return worker
+    if (kind := class_of(worker)) is not None:
+        return kind
     raise TypeError(f"give a Worker class or a @job function, not {worker!r}")
 
 

@@ -11,7 +11,18 @@ from dataclasses import replace as with_changes
 from datetime import datetime, timedelta
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypedDict, TypeVar, get_args, overload
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 from typing_extensions import Unpack
 
@@ -268,6 +279,9 @@ class JobFunction(Generic[P, R]):
         return Using(self.worker, self._parameters.bind, options)
 
 
+AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
+
+
 class FunctionOptions(TypedDict, total=False):
     """What `@job(...)` takes: the class keywords of `Worker`, and a backoff."""
 
@@ -378,6 +392,12 @@ def find(name: str) -> type[Worker]:
 def registered() -> Mapping[str, type[Worker]]:
     """Return all known workers by name, aliases included."""
     return dict(_registry)
+
+
+def class_of(given: object) -> type[Worker] | None:
+    """Return the worker that is given by its class or its job function; None where it is neither."""
+    kind = given.worker if isinstance(given, JobFunction) else given
+    return kind if isinstance(kind, type) and issubclass(kind, Worker) else None
 
 
 def _place(worker: type[Worker]) -> str:
