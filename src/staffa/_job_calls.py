@@ -17,7 +17,7 @@ from staffa._filter import LARGEST_ID, JobFields, JobFilter, filter_of
 from staffa._job import WAITING, AnyJob, Job, State
 from staffa.engine import Change, Engine, ProducerInfo, Retried
 from staffa.errors import InvalidFilter
-from staffa.notifier import INSERT, SIGNAL
+from staffa.notifier import INSERT, SIGNAL, naming_queues
 
 BATCH = 1_000  # jobs that are locked at once where many are meant
 
@@ -341,8 +341,8 @@ async def _update(engine: Engine, wanted: JobFilter, change: Change) -> list[Any
 
 
 async def _tell_queues(engine: Engine, jobs: Sequence[AnyJob]) -> None:
-    if queues := sorted({job.queue for job in jobs}):
-        await engine.tell(INSERT, [{"queue": queue} for queue in queues])
+    if jobs:
+        await engine.tell(INSERT, naming_queues(job.queue for job in jobs))
 
 
 async def _in_batches(

@@ -38,3 +38,8 @@ def naming(ids: Iterable[int]) -> list[Payload]:
     return [
         {"job_ids": ordered[start : start + IDS_AT_ONCE]} for start in range(0, len(ordered), IDS_AT_ONCE)
     ]
+
+
+def naming_queues(queues: Iterable[str]) -> list[Payload]:
+    """Write payloads that name queues."""
+    return [{"queue": queue} for queue in sorted(set(queues))]

@@ -27,7 +27,7 @@ from staffa.engines._sqlite_examination import SAFE_FOR_MANY
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from staffa.instance import Staffa
 from staffa.json_log import JsonFormatter, log_json
-from staffa.notifier import INSERT
+from staffa.notifier import INSERT, naming_queues
 from staffa.telemetry import JobStopped
 from staffa.worker import registered
 
@@ -205,7 +205,7 @@ class Service:
         engine, queues = self._staffa.engine, self._staffa.takes_from
         try:
             if due := await engine.stage(STAGED_AT_ONCE):
-                await engine.tell(INSERT, [{"queue": queue} for queue in due])
+                await engine.tell(INSERT, naming_queues(due))
             counts = await self._staffa.acounts()
         except DatabaseUnavailable as error:
             logger.warning("cannot see whether the queues are idle: %s", error)

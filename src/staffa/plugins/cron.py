@@ -12,7 +12,7 @@ from staffa._cron import CronEntry, Known, due
 from staffa._job import AnyJob
 from staffa.engine import CronTick, Engine
 from staffa.errors import ConfigError, UnstorableData
-from staffa.notifier import INSERT
+from staffa.notifier import INSERT, naming_queues
 
 logger = logging.getLogger("staffa")
 
@@ -65,8 +65,8 @@ class Crontab:
             await engine.prune_ticks(self.window + KEPT_BEYOND_WINDOW, now=now)
             self._pruned = now
         new = [job for job in inserted if not job.conflict]
-        if queues := sorted({job.queue for job in new}):
-            await engine.tell(INSERT, [{"queue": queue} for queue in queues])
+        if new:
+            await engine.tell(INSERT, naming_queues(job.queue for job in new))
         return {"inserted": len(new)}
 
     async def _boot(self, engine: Engine, now: datetime) -> list[AnyJob]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from staffa._job import State
 from staffa.engine import Beat, Engine
-from staffa.notifier import INSERT
+from staffa.notifier import INSERT, naming_queues
 
 logger = logging.getLogger("staffa")
 
@@ -46,8 +46,7 @@ class Lifeline:
             logger.warning(
                 "jobs of dead processes brought back: %d, job %s first", len(rescued), rescued[0].id
             )
-        if queues := sorted({job.queue for job in rescued}):
-            await engine.tell(INSERT, [{"queue": queue} for queue in queues])
+            await engine.tell(INSERT, naming_queues(job.queue for job in rescued))
         self._reached = time.monotonic()
         discarded = sum(job.state is State.DISCARDED for job in rescued)
         return {"expired": expired, "rescued": len(rescued) - discarded, "discarded": discarded}

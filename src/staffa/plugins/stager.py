@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from staffa.engine import Engine
-from staffa.notifier import INSERT
+from staffa.notifier import INSERT, naming_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +22,5 @@ class Stager:
     async def tick(self, engine: Engine) -> dict[str, Any]:
         staged = await engine.stage(self.limit)
         if staged:
-            await engine.tell(INSERT, [{"queue": queue} for queue in staged])
+            await engine.tell(INSERT, naming_queues(staged))
         return {"staged": sum(staged.values()), "queues": staged}

@@ -15,7 +15,7 @@ from staffa._job import AnyJob, State, Uniqueness, replace
 from staffa._unique import Unique, is_in_the_way, replaced, states_of
 from staffa.engines._sql.rows import EARLIEST, conditions, filtered, read_moment, updated_row, written
 from staffa.engines._sql.session import Session
-from staffa.notifier import INSERT
+from staffa.notifier import INSERT, naming_queues
 
 Insert = Callable[[Session, Sequence[AnyJob], datetime | None], Awaitable[list[AnyJob]]]
 
@@ -167,6 +167,5 @@ async def _store_changes(db: Session, places: Sequence[Place]) -> None:
         return
     given = [updated_row(place.stored, place.after) for place in changed.values()]
     await db.run("update_jobs", changed=written(given), ids=sorted(changed))
-    available = {place.after.queue for place in changed.values() if place.after.state is State.AVAILABLE}
-    if available:
-        await db.tell(INSERT, [{"queue": queue} for queue in sorted(available)])
+    if queues := [place.after.queue for place in changed.values() if place.after.state is State.AVAILABLE]:
+        await db.tell(INSERT, naming_queues(queues))
