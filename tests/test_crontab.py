@@ -19,9 +19,8 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """Keep the workers and instances of one test from the next."""
+    """Keep the workers of one test from the next."""
     monkeypatch.setattr("staffa.worker._registry", {})
-    monkeypatch.setattr("staffa._enqueuer._instances", [])
 
 
 class Clock:

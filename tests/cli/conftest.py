@@ -128,9 +128,8 @@ class Said:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the workers and instances of one project from the next test."""
+    """Keep the workers of one project from the next test."""
     monkeypatch.setattr("staffa.worker._registry", {})
-    monkeypatch.setattr("staffa._enqueuer._instances", [])
 
 
 @pytest.fixture
