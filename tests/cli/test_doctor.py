@@ -33,7 +33,8 @@ def test_it_answers_in_json(project, staffa):
 
     assert {each["level"] for each in found} <= {"fine", "notice", "problem"}
     assert all(set(each) == {"check", "level", "said", "advice"} for each in found)
-    assert any(each["check"] == "workers" and "none of those that jobs wait for is missing" in each["said"] for each in found)
+    [workers] = [each for each in found if each["check"] == "workers"]
+    assert "none of those that jobs wait for is missing" in workers["said"]
 
 
 def test_it_tells_a_system_that_runs_from_one_that_does_not(project, staffa):
