@@ -2,9 +2,8 @@
 
 from staffa._cron import Cron
 from staffa._filter import JobFilter
-from staffa._job import Job, State, current_job
+from staffa._job import Job, State, Unique, current_job
 from staffa._result_calls import Result
-from staffa._unique import Unique
 from staffa.config import Config
 from staffa.errors import StaffaError
 from staffa.instance import Staffa

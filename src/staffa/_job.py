@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Literal, Protocol
 
 import msgspec
 from typing_extensions import TypeVar
@@ -47,23 +48,21 @@ class Attempt(Protocol):
     def progress(self, current: int, total: int | None, note: str | None) -> None: ...
 
 
-class Uniqueness(Protocol):
-    """What a new job has in common with those it must not repeat; see `Unique`."""
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """When a new job repeats one that is there: the same `fields`, in one of `states`, not older than `period`.
 
-    @property
-    def fields(self) -> Sequence[str]: ...
+    `fields` are some of worker, queue, args and meta; `keys` narrow args and meta down to these of their keys.
+    `period` is a timedelta, None for all time; it is counted back from the insert to the other job's
+    `timestamp`, "inserted_at" or "scheduled_at". `states` is a group ("all", "incomplete", "scheduled",
+    "successful") or a list of states. What is wrong is told where it is used, by `InvalidWorker` or `InvalidJob`.
+    """
 
-    @property
-    def keys(self) -> Sequence[str]: ...
-
-    @property
-    def period(self) -> timedelta | None: ...
-
-    @property
-    def states(self) -> str | Sequence[str]: ...
-
-    @property
-    def timestamp(self) -> str: ...
+    fields: Sequence[str] = ("args", "queue", "worker")
+    keys: Sequence[str] = ()
+    period: timedelta | None = timedelta(seconds=60)
+    states: str | Sequence[str] = "successful"
+    timestamp: Literal["inserted_at", "scheduled_at"] = "inserted_at"
 
 
 class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, repr_omit_defaults=True):
@@ -98,7 +97,7 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
     take: int = 0
     unique_key: str | None = None
     schedule_in: timedelta | None = None
-    unique: Uniqueness | None = None
+    unique: Unique | None = None
     replace: Replacement | None = None
     conflict: bool = False
     running: Attempt | None = None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from staffa._clock import LONGEST_DELAY
-from staffa._job import WAITING, AnyJob, Replacement, State, Uniqueness
+from staffa._job import WAITING, AnyJob, Replacement, State, Unique
 from staffa._lifecycle import updated
 from staffa._spelling import hint
 
@@ -18,31 +17,13 @@ FIELDS = ("args", "meta", "queue", "worker")
 WITH_KEYS = ("args", "meta")
 TIMESTAMPS = ("inserted_at", "scheduled_at")
 REPLACEABLE = ("args", "max_attempts", "meta", "priority", "queue", "scheduled_at", "tags", "worker")
-INCOMPLETE = frozenset({State.SUSPENDED, State.AVAILABLE, State.SCHEDULED, State.EXECUTING, State.RETRYABLE})
+INCOMPLETE = WAITING | {State.EXECUTING}
 GROUPS: Mapping[str, frozenset[State]] = {
     "all": frozenset(State),
     "incomplete": INCOMPLETE,
     "scheduled": frozenset({State.SCHEDULED}),
     "successful": INCOMPLETE | {State.COMPLETED},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Unique:
-    """When a new job repeats one that is there: the same `fields`, in one of `states`, not older than `period`.
-
-    `fields` are some of worker, queue, args and meta; `keys` narrow args and meta down to these of their keys.
-    `period` is a timedelta, None for all time; it is counted back from the insert to the other job's
-    `timestamp`, "inserted_at" or "scheduled_at". `states` is a group ("all", "incomplete", "scheduled",
-    "successful") or a list of states. What is wrong is told where it is used, by `InvalidWorker` or `InvalidJob`.
-    """
-
-    fields: Sequence[str] = ("args", "queue", "worker")
-    keys: Sequence[str] = ()
-    period: timedelta | None = timedelta(seconds=60)
-    states: str | Sequence[str] = "successful"
-    timestamp: Literal["inserted_at", "scheduled_at"] = "inserted_at"
-
 
 FOREVER = Unique(period=None)
 in_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -51,7 +32,7 @@ in_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", 
 # What callers give
 
 
-def unique_of(given: object) -> Uniqueness | None:
+def unique_of(given: object) -> Unique | None:
     """Read the option `unique`: True means the default fields for all time. Raises `ValueError`."""
     if given is None or given is False:
         return None
@@ -72,7 +53,7 @@ def replacement_of(given: object) -> dict[State, tuple[str, ...]]:
     return {_state("replace", state): _texts("replace", each, REPLACEABLE) for state, each in given.items()}
 
 
-def states_of(unique: Uniqueness) -> frozenset[str]:
+def states_of(unique: Unique) -> frozenset[str]:
     """Name the states in which a job is in the way of others."""
     return GROUPS[unique.states] if isinstance(unique.states, str) else frozenset(unique.states)
 
@@ -138,7 +119,7 @@ def _is_period(period: object) -> bool:
 # The key
 
 
-def key_of(job: AnyJob, unique: Uniqueness) -> str:
+def key_of(job: AnyJob, unique: Unique) -> str:
     """Return what equal jobs have in common: SHA-256, in hex, of their fields as JSON.
 
     The JSON is `{"keys": [...], "values": {field: value, ...}}`, with all keys sorted, no spaces, whole numbers
@@ -156,7 +137,7 @@ def _narrowed(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return {key: value[key] for key in keys if key in value}
 
 
-def _refuse_missing(unique: Uniqueness, values: Mapping[str, Any]) -> None:
+def _refuse_missing(unique: Unique, values: Mapping[str, Any]) -> None:
     """Refuse a key that is nowhere: all jobs would be the same."""
     within = [field for field in WITH_KEYS if field in values]
     for key in unique.keys:
@@ -182,7 +163,7 @@ def _canonical(value: Any) -> Any:
 # A conflict
 
 
-def is_in_the_way(holder: AnyJob, unique: Uniqueness, now: datetime) -> bool:
+def is_in_the_way(holder: AnyJob, unique: Unique, now: datetime) -> bool:
     """Tell whether the job that holds a key keeps a new one out."""
     if holder.state not in states_of(unique):
         return False

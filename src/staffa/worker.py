@@ -30,9 +30,9 @@ from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._cron import Cron, crons
 from staffa._enqueuer import Enqueuer, default_instance
-from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Uniqueness
+from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Unique
 from staffa._spelling import hint
-from staffa._unique import Unique, replacement_of, unique_of
+from staffa._unique import replacement_of, unique_of
 from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
@@ -97,7 +97,7 @@ class WorkerOptions:
     recorded: bool = False
     aliases: tuple[str, ...] = ()
     args: Any = None
-    unique: Uniqueness | None = None
+    unique: Unique | None = None
     replace: Replacement | None = None
     cron: tuple[Cron, ...] = ()
     executor: Place | None = None

@@ -11,8 +11,8 @@ import msgspec
 
 from staffa._clock import LONGEST_DELAY
 from staffa._filter import JobFilter
-from staffa._job import AnyJob, State, Uniqueness, replace
-from staffa._unique import Unique, is_in_the_way, replaced, states_of
+from staffa._job import AnyJob, State, Unique, replace
+from staffa._unique import is_in_the_way, replaced, states_of
 from staffa.engines._sql.rows import EARLIEST, conditions, filtered, read_moment, updated_row, written
 from staffa.engines._sql.session import Session
 from staffa.notifier import INSERT, naming_queues
@@ -25,7 +25,7 @@ class Claim(NamedTuple):
 
     key: str
     holder: AnyJob
-    unique: Uniqueness
+    unique: Unique
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Locked:
 
     moment: datetime = EARLIEST
     holders: dict[str | None, AnyJob] = field(default_factory=dict)
-    rules: dict[str | None, Uniqueness] = field(default_factory=dict)
+    rules: dict[str | None, Unique] = field(default_factory=dict)
     given: list[Claim] = field(default_factory=list)
 
     def in_the_way(self, job: AnyJob, now: datetime) -> AnyJob | None:
@@ -142,7 +142,7 @@ def _places(jobs: Sequence[AnyJob], found: Locked) -> list[tuple[Place, bool]]:
     return answers
 
 
-def _keeps_out(place: Place, unique: Uniqueness, now: datetime) -> bool:
+def _keeps_out(place: Place, unique: Unique, now: datetime) -> bool:
     """Tell whether a holder is in the way; one of the same batch always is."""
     return place.given.id is None or is_in_the_way(place.given, unique, now)
 
