@@ -28,14 +28,14 @@ WRONG = {
     "keys must be a list": {"unique": Unique(keys="id")},
     "keys are those of args or meta": {"unique": Unique(fields=["worker"], keys=["id"])},
     "no group 'succesful'; did you mean 'successful'?": {"unique": Unique(states="succesful")},
-    "there is no state 'done'": {"unique": Unique(states=["done"])},
+    "unknown state 'done'": {"unique": Unique(states=["done"])},
     "states must name at least one": {"unique": Unique(states=[])},
     "period must be a timedelta above 0": {"unique": Unique(period=60)},
     "period must be a timedelta above 0, or None for all time": {"unique": Unique(period=timedelta(0))},
     'timestamp must be "inserted_at" or "scheduled_at"': {"unique": Unique(timestamp="attempted_at")},
     "replace must be a list": {"unique": True, "replace": "args"},
     "replace cannot hold 'state'": {"unique": True, "replace": ["state"]},
-    "replace: there is no state 'scheduld'; did you mean 'scheduled'?": {
+    "replace: unknown state 'scheduld'; did you mean 'scheduled'?": {
         "unique": True,
         "replace": {"scheduld": ["args"]},
     },

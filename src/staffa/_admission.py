@@ -9,7 +9,7 @@ from typing import Any
 
 from staffa._arguments import json_object
 from staffa._clock import LONGEST_DELAY
-from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, State, replace
+from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, State, replace
 from staffa._unique import key_of, replacement_of, unique_of
 from staffa.errors import InvalidJob
 
@@ -23,7 +23,7 @@ def admitted(job: AnyJob) -> AnyJob:
     check_name("worker", job.worker)
     check_name("queue", job.queue)
     check_whole("priority", job.priority, PRIORITIES)
-    check_whole("max_attempts", job.max_attempts, range(1, 2**31))
+    check_whole("max_attempts", job.max_attempts, ATTEMPTS)
     if job.state not in INSERTABLE:
         raise InvalidJob(f"a new job cannot be {job.state}")
     if job.schedule_in is not None and job.scheduled_at is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from staffa._admission import check_name, check_whole, tidy_tags, utc
 from staffa._arguments import json_object
-from staffa._job import PRIORITIES, WAITING, AnyJob
+from staffa._job import ATTEMPTS, PRIORITIES, WAITING, AnyJob
 from staffa._spelling import hint
 from staffa.errors import InvalidJob
 from staffa.worker import AnyWorker, class_of, registered
@@ -84,7 +84,7 @@ def _priority(given: Any) -> int:
 
 
 def _max_attempts(given: Any) -> int:
-    check_whole("max_attempts", given, range(1, 2**31))
+    check_whole("max_attempts", given, ATTEMPTS)
     return int(given)
 
 

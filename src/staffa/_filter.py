@@ -10,7 +10,7 @@ import msgspec
 
 from staffa._admission import is_text, tidy_tags
 from staffa._arguments import json_object
-from staffa._job import State
+from staffa._job import State, state_of
 from staffa._spelling import hint
 from staffa.errors import InvalidFilter, InvalidJob, JobError
 from staffa.worker import AnyWorker, JobFunction, class_of
@@ -154,10 +154,9 @@ def _states(name: str, given: object) -> tuple[State, ...]:
 
 def _state(name: str, given: object) -> State:
     try:
-        return State(given)  # type: ignore[arg-type]
-    except ValueError:
-        known = [str(state) for state in State]
-        raise InvalidFilter(f"{name}: there is no state {given!r}; {hint(str(given), known)}") from None
+        return state_of(given)
+    except ValueError as error:
+        raise InvalidFilter(f"{name}: {error}") from None
 
 
 def _workers(name: str, given: object) -> tuple[str, ...]:

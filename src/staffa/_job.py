@@ -12,6 +12,8 @@ from typing import Any, Generic, Literal, Protocol
 import msgspec
 from typing_extensions import TypeVar
 
+from staffa._spelling import unknown
+
 Args = TypeVar("Args", default=dict[str, Any])
 
 
@@ -28,13 +30,21 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+def state_of(name: object) -> State:
+    """Read a state by its name. Raises `ValueError` naming the nearest."""
+    try:
+        return State(name)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(unknown(str(name), map(str, State), "state")) from None
+
+
 WAITING = frozenset({State.AVAILABLE, State.SUSPENDED, State.SCHEDULED, State.RETRYABLE})
 FINAL = frozenset({State.COMPLETED, State.DISCARDED, State.CANCELLED})
 FAILED = frozenset({State.RETRYABLE, State.DISCARDED, State.CANCELLED})
 RESULT = "recorded_result"  # a key of meta that no Oban reads, so that none tries to decode it
 LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
-
+ATTEMPTS = range(1, 2**31)  # at most, by the column's type
 
 Replacement = Sequence[str] | Mapping[State, Sequence[str]]
 

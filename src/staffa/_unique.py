@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from staffa._clock import LONGEST_DELAY
-from staffa._job import WAITING, AnyJob, Replacement, State, Unique
+from staffa._job import WAITING, AnyJob, Replacement, State, Unique, state_of
 from staffa._lifecycle import updated
 from staffa._spelling import hint
 
@@ -93,11 +93,9 @@ def _check_states(states: object) -> None:
 
 def _state(option: str, name: object) -> State:
     try:
-        return State(name)  # type: ignore[arg-type]
-    except ValueError:
-        raise ValueError(
-            f"{option}: there is no state {name!r}; {hint(str(name), map(str, State))}"
-        ) from None
+        return state_of(name)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
 
 
 def _texts(option: str, given: object, known: Sequence[str] | None = None) -> tuple[str, ...]:

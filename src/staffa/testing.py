@@ -21,7 +21,7 @@ from staffa._enqueuer import withdraw
 from staffa._executor import execute, taken_clock
 from staffa._filter import JobFilter
 from staffa._hands import Hands, InThisThread, InThreads
-from staffa._job import AnyJob, Job, State, current, replace
+from staffa._job import WAITING, AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
 from staffa._running import Running
 from staffa._spelling import hint
@@ -33,7 +33,6 @@ from staffa.instance import Staffa
 from staffa.telemetry import JobStopped
 from staffa.worker import AnyWorker, Worker, class_of, find, is_async, performed, registered
 
-WAITING = (State.AVAILABLE, State.SCHEDULED, State.SUSPENDED, State.RETRYABLE)
 PROMOTED = (State.SCHEDULED, State.RETRYABLE)
 TOLERANCE = timedelta(seconds=1)
 POLL_SECONDS = 0.01
@@ -447,7 +446,7 @@ class _Search:
     def __init__(self, called: str, staffa: Staffa, engine: Engine, wanted: Wanted) -> None:
         _check_options(called, wanted, Wanted)
         self._staffa, self._engine, self._wanted = staffa, engine, wanted
-        self._states = (wanted["state"],) if "state" in wanted else WAITING
+        self._states = (wanted["state"],) if "state" in wanted else sorted(WAITING)
 
     async def found(self) -> list[AnyJob]:
         return [job for job in await self._enqueued() if _fits(job, self._wanted)]

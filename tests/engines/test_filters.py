@@ -114,7 +114,7 @@ async def test_odd_rows_of_others_are_passed_over(on_sqlite: Trial):
     [
         ({"states": ["avalable"]}, "did you mean 'available'"),
         ({"states": "availble"}, "did you mean 'available'"),
-        ({"states": [None]}, "there is no state None"),
+        ({"states": [None]}, "unknown state 'None'"),
         ({"ids": [None]}, "ids: a whole number"),
         ({"ids": ["1"]}, "ids: a whole number"),
         ({"ids": "12"}, "ids: a whole number"),

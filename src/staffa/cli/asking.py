@@ -10,8 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from staffa._filter import JobFilter
-from staffa._job import State
-from staffa._spelling import unknown
+from staffa._job import State, state_of
 from staffa.cli.enqueue import object_of
 from staffa.config import duration
 from staffa.errors import ConfigError
@@ -88,10 +87,9 @@ def _fields(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _state(text: str) -> State:
     try:
-        return State(text.strip())
-    except ValueError:
-        known = [str(each) for each in State]
-        raise ConfigError(f"--state: {unknown(text.strip(), known, 'state')}") from None
+        return state_of(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"--state: {error}") from None
 
 
 def _ago(text: str | None, option: str) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from staffa._filter import JobFilter
+from staffa._filter import LARGEST_ID, JobFilter
 from staffa._job import FINAL, WAITING, AnyJob, State
 from staffa._lifecycle import CANCELLABLE, DELETABLE, RETRYABLE
 from staffa._printable import printable
@@ -52,7 +52,6 @@ LAST_IN_STATE = {
     State.CANCELLED: "cancelled_at",
 }
 LONGEST_REMARK = 100
-MOST_IDS = 2**63 - 1
 
 
 class Act(NamedTuple):
@@ -110,7 +109,7 @@ def count(settings: Settings, wanted: dict[str, Any], *, json: AsJson = False) -
 def show(
     settings: Settings,
     *,
-    id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.", max=MOST_IDS)],
+    id: Annotated[int, typer.Argument(metavar="ID", help="The job's id.", max=LARGEST_ID)],
     json: AsJson = False,
 ) -> None:
     """Show everything about a job, and what can be done next.
@@ -368,7 +367,7 @@ def _answer(staffa: Staffa, act: Act, asked: Sequence[int], touched: set[int], *
 
 def _once(ids: Sequence[int]) -> list[int]:
     for each in ids:
-        if not 0 <= each <= MOST_IDS:
+        if not 0 <= each <= LARGEST_ID:
             raise ConfigError(f"{each} is no id of a job")
     return list(dict.fromkeys(ids))
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from staffa._clock import utc_now
-from staffa._cron import Schedule
+from staffa._cron import DEFAULT_ZONE, Schedule
 from staffa.engine import Engine
 
 logger = logging.getLogger("staffa")
@@ -30,7 +30,7 @@ class Reindexer:
         self,
         *,
         schedule: str = "@midnight",
-        timezone: str = "Etc/UTC",
+        timezone: str = DEFAULT_ZONE,
         indexes: Sequence[str] = (),
         within: timedelta = timedelta(minutes=5),
     ) -> None:
