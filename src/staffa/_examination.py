@@ -38,7 +38,7 @@ def examined(
         return
 
     now = utc_now()
-    living = [each for each in producers if not each.expired and not _silent(each, now)]
+    living = [each for each in producers if not each.expired and not is_silent(each.beat_at, now)]
     yield from _queues(queues, living, backlog.waiting)
     yield from _silence(producers, now)
     yield _leader(leader, running=bool(living))
@@ -86,7 +86,7 @@ def _running_queue(queue: str, living: Sequence[ProducerInfo], jobs: int) -> Ite
 
 def _silence(producers: Sequence[ProducerInfo], now: datetime) -> Iterator[Finding]:
     for each in producers:
-        if not each.expired and _silent(each, now):
+        if not each.expired and is_silent(each.beat_at, now):
             yield problem(
                 "processes",
                 f"{each.node} ran {each.queue!r} and has been silent since {each.beat_at:%Y-%m-%d %H:%M:%S} UTC",
@@ -94,8 +94,9 @@ def _silence(producers: Sequence[ProducerInfo], now: datetime) -> Iterator[Findi
             )
 
 
-def _silent(producer: ProducerInfo, now: datetime) -> bool:
-    return producer.beat_at is not None and now - producer.beat_at > SILENT
+def is_silent(beat_at: datetime | None, now: datetime) -> bool:
+    """Tell whether nothing was heard of a producer for so long that it looks dead."""
+    return beat_at is not None and now - beat_at > SILENT
 
 
 def _leader(leader: str | None, *, running: bool) -> Finding:

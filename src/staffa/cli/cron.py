@@ -13,7 +13,7 @@ from staffa._bridge import at_once
 from staffa._clock import instant
 from staffa._cron import CronEntry
 from staffa._spelling import unknown
-from staffa.cli.printing import distance, job_object, moment, tell_json, tell_table
+from staffa.cli.printing import AsJobJson, AsJson, distance, job_object, moment, tell_json, tell_table
 from staffa.cli.settings import Settings, configured
 from staffa.engine import CronMark
 from staffa.errors import ConfigError
@@ -32,7 +32,7 @@ def show_list(
     settings: Settings,
     *,
     next: Annotated[int, typer.Option(min=1, metavar="N", help="Show so many of the next runs.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """List cron entries, the next one first.
 
@@ -68,7 +68,7 @@ def run_now(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The entry's name, as `staffa cron list` shows it.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")] = False,
+    json: AsJobJson = False,
 ) -> None:
     """Insert the job of a cron entry now, whatever the clock says.
 

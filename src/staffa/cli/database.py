@@ -10,14 +10,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from staffa.cli.printing import tell_json
+from staffa.cli.printing import AsJson, tell_json
 from staffa.cli.settings import Settings
 from staffa.config import FILE, Config, without_password
 from staffa.engines._sql.migrations import indexes_jobs
 from staffa.errors import ConfigError
 from staffa.instance import Staffa
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 TEMPLATE = """\
 # Staffa's configuration. Every line that begins with # shows a default; remove the # to change it.

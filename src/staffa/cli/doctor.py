@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from staffa._finding import Finding, Level
 from staffa._printable import printable
-from staffa.cli.printing import counted, tell_json
+from staffa.cli.printing import AsJson, counted, tell_json
 from staffa.cli.settings import DONE_WRONGLY, Settings
 
 MARKS = {Level.FINE: "ok", Level.NOTICE: "notice", Level.PROBLEM: "PROBLEM"}
 
 
-def doctor(
-    settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False
-) -> None:
+def doctor(settings: Settings, *, json: AsJson = False) -> None:
     """Look for what is wrong, and say what to do about it. Changes nothing.
 
     Looks at the database, its tables, locks, clocks and notifications, at who runs which queues, and at what waits

@@ -11,7 +11,7 @@ import typer
 
 from staffa._job import AnyJob, Job
 from staffa._spelling import unknown
-from staffa.cli.printing import job_object, moment, tell_json
+from staffa.cli.printing import AsJobJson, job_object, moment, tell_json
 from staffa.cli.settings import Settings
 from staffa.config import duration
 from staffa.errors import InvalidArguments, InvalidJob, UnknownWorker
@@ -41,7 +41,7 @@ def enqueue(
     force: Annotated[
         bool, typer.Option("--force", help="Store it even if no module here defines the worker.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")] = False,
+    json: AsJobJson = False,
 ) -> None:
     """Store one job by hand.
 

@@ -19,6 +19,7 @@ from staffa._spelling import unknown
 from staffa.cli.asking import asking
 from staffa.cli.enqueue import instant_of, object_of
 from staffa.cli.printing import (
+    AsJson,
     counted,
     distance,
     job_object,
@@ -39,7 +40,6 @@ Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Jobs, 
 All = Annotated[bool, typer.Option("--all", help="Mean every job there is.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many jobs it would be.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before many jobs are touched.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 LAST_IN_STATE = {
     State.AVAILABLE: "scheduled_at",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -16,6 +16,9 @@ from rich.text import Text
 from staffa._clock import instant
 from staffa._job import AnyJob
 from staffa._printable import printable
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+AsJobJson = Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")]
 
 SPANS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 COLUMNS_OF_A_JOB = (
@@ -48,7 +51,11 @@ def tell_json(value: object) -> None:
 
 def job_object(job: AnyJob) -> dict[str, Any]:
     """Show a job by the names and formats of its columns: instants are UTC with six digits and Z."""
-    found = {name: getattr(job, name) for name in COLUMNS_OF_A_JOB}
+    return with_instants({name: getattr(job, name) for name in COLUMNS_OF_A_JOB})
+
+
+def with_instants(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the instants of an object as its JSON shows them."""
     return {name: instant(each) if isinstance(each, datetime) else each for name, each in found.items()}
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from staffa._bridge import at_once
-from staffa._clock import instant, utc_now
+from staffa._clock import utc_now
+from staffa._examination import is_silent
 from staffa._job import State
 from staffa._pauses import ANYWHERE, EVERY, newest
 from staffa._printable import printable
-from staffa.cli.printing import counted, moment, span, tell_json, tell_table
+from staffa.cli.printing import AsJson, counted, moment, span, tell_json, tell_table, with_instants
 from staffa.cli.settings import DONE_WRONGLY, Settings, configured
 from staffa.config import QueueConfig, queue_limits
 from staffa.engine import ProducerInfo, QueueCheck
@@ -32,19 +32,16 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")]
 Limits = Annotated[list[str], typer.Argument(metavar="NAME:LIMIT...")]
 All = Annotated[bool, typer.Option("--all", help="Every queue, those that are yet to come too.")]
 Node = Annotated[str | None, typer.Option(metavar="NAME", help="Only on this node.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
-SILENT = timedelta(seconds=30)
 PATIENCE_SECONDS = 8.0  # longer than a heartbeat, by which a lost hint is made good
 LOOK_SECONDS = 0.05
+FIELDS_OF_A_PRODUCER = ("id", "node", "limit", "paused", "started_at", "beat_at", "expired")
 ALWAYS_SHOWN = (State.AVAILABLE, State.EXECUTING)
 
 
 @commands.command("list")
 @configured
-def show_list(
-    settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False
-) -> None:
+def show_list(settings: Settings, *, json: AsJson = False) -> None:
     """List queues and who runs them.
 
     Each with its limit, its purpose, its jobs by state and the nodes that run it now.
@@ -122,8 +119,10 @@ def _place(producer: ProducerInfo) -> str:
         return f"{where} has stopped"
     if producer.paused:
         where = f"{producer.node} ({producer.limit}, paused)"
-    silent = utc_now() - producer.beat_at if producer.beat_at else timedelta(0)
-    return f"{where} silent for {span(silent)}" if silent > SILENT else where
+    now = utc_now()
+    if producer.beat_at is None or not is_silent(producer.beat_at, now):
+        return where
+    return f"{where} silent for {span(now - producer.beat_at)}"
 
 
 def _object(
@@ -138,15 +137,7 @@ def _object(
         "purpose": "" if configuration is None else configuration.purpose,
         "jobs": {str(state): counts.get(name, {}).get(state, 0) for state in State},
         "producers": [
-            {
-                "id": each.id,
-                "node": each.node,
-                "limit": each.limit,
-                "paused": each.paused,
-                "started_at": None if each.started_at is None else instant(each.started_at),
-                "beat_at": None if each.beat_at is None else instant(each.beat_at),
-                "expired": each.expired,
-            }
+            with_instants({field: getattr(each, field) for field in FIELDS_OF_A_PRODUCER})
             for each in producers
         ],
     }
@@ -339,7 +330,7 @@ def _living(staffa: Staffa, node: str | None) -> list[QueueCheck]:
     return [
         each
         for each in staffa.check_all_queues()
-        if node in (None, each.node) and (each.beat_at is None or now - each.beat_at < SILENT)
+        if node in (None, each.node) and not is_silent(each.beat_at, now)
     ]
 
 
@@ -387,8 +378,7 @@ def _check_row(check: QueueCheck) -> list[str]:
 
 
 def _check_object(check: QueueCheck) -> dict[str, Any]:
-    found = {name: getattr(check, name) for name in QueueCheck.__struct_fields__}
-    return {name: instant(each) if isinstance(each, datetime) else each for name, each in found.items()}
+    return with_instants({name: getattr(check, name) for name in QueueCheck.__struct_fields__})
 
 
 def _answer_object(answer: Answer) -> dict[str, Any]:

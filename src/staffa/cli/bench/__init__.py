@@ -14,7 +14,7 @@ from staffa.cli.bench.figures import Figures
 from staffa.cli.bench.ours import latencies, throughput
 from staffa.cli.bench.place import Bench, in_peace, undisturbed
 from staffa.cli.bench.raw import raw_latencies, raw_throughput
-from staffa.cli.printing import tell_json, tell_table
+from staffa.cli.printing import AsJson, tell_json, tell_table
 from staffa.cli.settings import Settings
 from staffa.config import without_password
 
@@ -55,7 +55,7 @@ def bench(
             metavar="N", min=1, help="The queue's limit; by default the best of 100, 200 and 500 counts."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Measure jobs per second and latency.
 
