@@ -185,7 +185,7 @@ def test_going_back_with_yes_takes_everything_away(staffa, migrated):
 
 def test_going_back_asks_on_a_terminal(staffa, migrated, monkeypatch):
     asked = []
-    monkeypatch.setattr("staffa.cli.database._can_be_asked", lambda: True)
+    monkeypatch.setattr("staffa.cli.consent.can_be_asked", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or len(asked) > 1)
 
     assert staffa("migrate", "--database", migrated, "--to", "0").code == 2

@@ -399,7 +399,7 @@ def test_many_jobs_are_touched_only_by_those_who_are_sure(crowd, staffa, command
 @on_sqlite
 def test_a_terminal_is_asked_before_many_jobs_are_touched(crowd, staffa, monkeypatch):
     asked = []
-    monkeypatch.setattr("staffa.cli.jobs._can_be_asked", lambda: True)
+    monkeypatch.setattr("staffa.cli.consent.can_be_asked", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or len(asked) > 1)
 
     assert staffa("jobs", "delete", "--queue", "mail").code == 2

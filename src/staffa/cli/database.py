@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from staffa.cli.consent import ask
 from staffa.cli.printing import AsJson, tell_json
 from staffa.cli.settings import Settings
 from staffa.config import FILE, Config, without_password
@@ -204,14 +204,7 @@ def _ask_about(losses: Mapping[str, int], to: int) -> None:
     question = f"Going back to version {to} deletes rows: {lost}"
     if "staffa_producers" in losses:
         question += "; queues may still be running: stop them first"
-    if not _can_be_asked():
-        raise ConfigError(f"{question}; say --yes if that is what you want")
-    if not typer.confirm(f"{question}. Go on?"):
-        raise ConfigError("nothing was changed")
-
-
-def _can_be_asked() -> bool:
-    return sys.stdin.isatty()
+    ask(question, "say --yes if that is what you want")
 
 
 def _tell_sql(statements: Sequence[str], *, json: bool) -> None:

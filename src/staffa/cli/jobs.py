@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +16,7 @@ from staffa._lifecycle import CANCELLABLE, DELETABLE, RETRYABLE
 from staffa._printable import printable
 from staffa._spelling import unknown
 from staffa.cli.asking import asking
+from staffa.cli.consent import ask
 from staffa.cli.enqueue import instant_of, object_of
 from staffa.cli.printing import (
     AsJson,
@@ -298,17 +298,9 @@ def _tell_number(act: Act, number: int, *, json: bool) -> None:
 
 def _ask(act: Act, number: int) -> None:
     """Ask before many jobs are touched. Raises `ConfigError` where nobody can be asked, or nobody agrees."""
-    if not number:
-        return
-    would = f"{counted(number, 'job')} would be {act.done}"
-    if not _can_be_asked():
-        raise ConfigError(f"{would}; say --yes if that is what you want, or look first with --dry-run")
-    if not typer.confirm(f"{would}. Go on?"):
-        raise ConfigError("nothing was changed")
-
-
-def _can_be_asked() -> bool:
-    return sys.stdin.isatty()
+    if number:
+        would = f"{counted(number, 'job')} would be {act.done}"
+        ask(would, "say --yes if that is what you want, or look first with --dry-run")
 
 
 def _changes(given: Sequence[str]) -> dict[str, Any]:
