@@ -94,6 +94,12 @@ def test_a_plugin_of_a_standard_class_replaces_it_and_others_are_added() -> None
     assert pruner in plugins
 
 
+def test_an_instance_that_is_given_another_name_for_its_node_tells_it_to_those_who_listen(make: Any) -> None:
+    staffa = make(node="web-1")
+    staffa.node = "web-1.2"
+    assert staffa.telemetry.node == staffa.node == "web-1.2"
+
+
 def test_a_password_is_never_shown() -> None:
     assert "secret" not in repr(Staffa("postgresql://me:secret@localhost/x"))
     assert (

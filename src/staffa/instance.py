@@ -102,9 +102,9 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         _refuse_testing(testing)
         _refuse_unstorable(name=name, node=node or "")
         self.url, self.schema = url, schema
-        self.name, self.node, self.default = name, node or socket.gethostname(), default
+        self.name, self.default = name, default
         self.queues = queues_of({"default": 10} if queues is None else queues)
-        self.telemetry = Telemetry(self.name, self.node)
+        self.telemetry = Telemetry(name, node or socket.gethostname())
         self.modules = tuple(modules)
         self.runs_queues = run_queues and testing is None
         self._plugins = _with_standard(plugins)
@@ -153,6 +153,15 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
 
     def __repr__(self) -> str:
         return f"<Staffa {self.name} on {without_password(self.url)}>"
+
+    @property
+    def node(self) -> str:
+        """What this machine is called, by those who listen to telemetry too."""
+        return self.telemetry.node
+
+    @node.setter
+    def node(self, node: str) -> None:
+        self.telemetry.node = node
 
     # The database
 
