@@ -18,6 +18,11 @@ logger = logging.getLogger("staffa")
 RENEWALS_PER_LEASE = 3
 
 
+def lease_of(name: str) -> str:
+    """Name the lease of a system."""
+    return f"staffa:{name}"
+
+
 class Peer:
     """A node that would lead. It believes in its lease no longer than it lasts."""
 

@@ -31,7 +31,7 @@ from staffa._heart import Heart
 from staffa._job import AnyJob, State
 from staffa._job_calls import JobCalls
 from staffa._parts import Parts
-from staffa._peer import Peer
+from staffa._peer import Peer, lease_of
 from staffa._processes import InProcesses, in_child
 from staffa._producer import Producer
 from staffa._queue_calls import QueueCalls
@@ -218,13 +218,13 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
 
     async def aexamine(self) -> list[Finding]:
         """Look for what is or may go wrong, as `examine` does."""
-        return await asyncio.get_running_loop().run_in_executor(None, self._examined)
+        return await _in_thread(self._examined)
 
     def _examined(self) -> list[Finding]:
         return list(
             examined(
                 self._database,
-                lease=f"staffa:{self.name}",
+                lease=lease_of(self.name),
                 queues=self.queues if self.runs_queues else {},
                 workers=sorted(registered()),
             )
@@ -340,7 +340,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         self._hands = InThreads(threads, processes)
         self._queues = Queues(_weakly(self._producer), self.queues)
         peer = Peer(
-            f"staffa:{self.name}",
+            lease_of(self.name),
             f"{self.node}/{uuid4()}",
             engine=engine,
             telemetry=self.telemetry,

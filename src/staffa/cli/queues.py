@@ -14,6 +14,7 @@ from staffa._clock import utc_now
 from staffa._examination import is_silent
 from staffa._job import State
 from staffa._pauses import ANYWHERE, EVERY, newest
+from staffa._peer import lease_of
 from staffa._printable import printable
 from staffa.cli.printing import AsJson, counted, moment, span, tell_json, tell_table, with_instants
 from staffa.cli.settings import DONE_WRONGLY, Settings, configured
@@ -53,7 +54,7 @@ def show_list(settings: Settings, *, json: AsJson = False) -> None:
     with settings.instance(looks=True) as staffa:
         configured_queues, counts = staffa.queues, staffa.counts()
         producers = staffa.producers()
-        leader = at_once(staffa.plain_engine.leader(f"staffa:{staffa.name}"))
+        leader = at_once(staffa.plain_engine.leader(lease_of(staffa.name)))
         pauses = at_once(staffa.plain_engine.pauses())
     said = {each.queue for each in pauses} - {EVERY}
     names = sorted({*configured_queues, *counts, *(each.queue for each in producers), *said})
