@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 def printable(text: str) -> str:
     """Show control characters instead of letting a job's data command the terminal."""
@@ -11,7 +13,9 @@ def printable(text: str) -> str:
     )
 
 
-def last_line(text: str) -> str:
-    """Return what a traceback ends with: the error itself."""
-    lines = text.strip().splitlines()
+def reason(errors: Sequence[object]) -> str:
+    """Return what went wrong last: the line with which a traceback ends. Others may have written other errors."""
+    last = errors[-1] if errors else None
+    text = last.get("error", "") if isinstance(last, Mapping) else last or ""
+    lines = str(text).strip().splitlines()
     return printable(lines[-1]) if lines else ""

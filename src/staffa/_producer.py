@@ -20,7 +20,7 @@ from staffa._hands import Hands
 from staffa._job import FAILED, FINAL, AnyJob, State
 from staffa._lifecycle import failed
 from staffa._pauses import newest
-from staffa._printable import last_line
+from staffa._printable import reason
 from staffa._running import Running, Stop
 from staffa._watched import Watched
 from staffa.engine import Ack, Engine, ProducerInfo
@@ -397,9 +397,8 @@ class Producer:
 def _log_failure(after: AnyJob) -> None:
     """Say in one line what failed and why; the whole traceback is in the job's errors."""
     if after.state in FAILED:
-        reason = last_line(str(after.errors[-1].get("error", ""))) if after.errors else ""
-        attempt = f"attempt {after.attempt} of {after.max_attempts}"
-        logger.warning("job %s (%s) is %s, %s: %s", after.id, after.worker, after.state, attempt, reason)
+        attempt, why = f"attempt {after.attempt} of {after.max_attempts}", reason(after.errors)
+        logger.warning("job %s (%s) is %s, %s: %s", after.id, after.worker, after.state, attempt, why)
 
 
 def _key(job: AnyJob) -> Take:

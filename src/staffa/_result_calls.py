@@ -11,7 +11,7 @@ from staffa._bridge import refuse_inside_loop
 from staffa._calls import Calls
 from staffa._filter import LARGEST_ID
 from staffa._job import FINAL, AnyJob, Job, State
-from staffa._printable import last_line
+from staffa._printable import reason
 from staffa._waiting import Waiting
 from staffa.errors import InvalidJob, ResultFailed, ResultGone, ResultTimeout
 
@@ -39,9 +39,8 @@ class Result:
         Raises `ResultFailed` where the job did not complete.
         """
         if not self.ok:
-            errors = self.job.errors
-            reason = last_line(str(errors[-1].get("error", ""))) if errors else ""
-            raise ResultFailed(f"job {self.job.id} is {self.state}{': ' if reason else ''}{reason}")
+            why = reason(self.job.errors)
+            raise ResultFailed(f"job {self.job.id} is {self.state}{': ' if why else ''}{why}")
         return self.job.result
 
 

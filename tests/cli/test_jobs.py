@@ -163,6 +163,17 @@ def test_show_tells_everything_about_a_failed_job_and_what_to_do(jobs, staffa):
         assert told in out
 
 
+def test_errors_that_other_programs_wrote_otherwise_are_shown_as_they_are(jobs, staffa):
+    jobs.store()
+    [held] = jobs.take()
+    jobs.become(held, state=State.DISCARDED, errors=["no such branch"], discarded_at=held.attempted_at)
+
+    assert "no such branch" in staffa("jobs", "list").out
+    said = staffa("jobs", "show", "1")
+    assert said.code == 0
+    assert "no such branch" in said.out
+
+
 def test_show_tells_how_far_a_running_job_is(jobs, staffa):
     jobs.store()
     [held] = jobs.take()

@@ -13,7 +13,7 @@ import typer
 from staffa._filter import LARGEST_ID, JobFilter
 from staffa._job import FINAL, WAITING, AnyJob, State
 from staffa._lifecycle import CANCELLABLE, DELETABLE, RETRYABLE
-from staffa._printable import printable
+from staffa._printable import printable, reason
 from staffa._spelling import unknown
 from staffa.cli.asking import asking
 from staffa.cli.consent import ask
@@ -129,7 +129,8 @@ def show(
     typer.echo(f"Job {job.id} is {job.state}.\n")
     for label, text in _facts(job):
         typer.echo(f"  {label:<13} {_indented(text, 16)}")
-    for error in job.errors:
+    for each in job.errors:
+        error = each if isinstance(each, dict) else {"error": each}  # which somebody else wrote
         typer.echo(f"\n{_error_heading(error)}")
         typer.echo(f"  {_indented(str(error.get('error', error)), 2)}")
     typer.echo("\nNext")
@@ -403,9 +404,8 @@ def _remark(job: AnyJob) -> str:
     if job.state is State.EXECUTING:
         return _progress(job)
     if job.errors and job.state is not State.COMPLETED:
-        lines = str(job.errors[-1].get("error", "")).strip().splitlines()
-        last = lines[-1] if lines else ""
-        return last if len(last) <= LONGEST_REMARK else f"{last[:LONGEST_REMARK]}..."
+        why = reason(job.errors)
+        return why if len(why) <= LONGEST_REMARK else f"{why[:LONGEST_REMARK]}..."
     return ""
 
 
