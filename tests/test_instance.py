@@ -71,6 +71,7 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
         ({"queues": {"default": 0}}, "default: the limit must be a whole number above 0"),
         ({"queues": {"default": {"limt": 3}}}, "did you mean 'limit'"),
         ({"testing": "inlin"}, "testing must be"),
+        ({"modules": "app.jobs"}, "modules must be a list of texts, not 'app.jobs'"),
         ({"plugins": [Pruner(), Pruner()]}, "there are two of Pruner"),
     ],
 )

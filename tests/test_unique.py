@@ -21,10 +21,10 @@ GROUPS = {
 }
 WRONG = {
     "unique must be True, False or a Unique(...), not 60": {"unique": 60},
-    "fields must be a list, not 'args'": {"unique": Unique(fields="args")},
+    "fields must be a list of texts, not 'args'": {"unique": Unique(fields="args")},
     "fields cannot hold 'arg'; did you mean 'args'?": {"unique": Unique(fields=["arg"])},
     "fields must name at least one": {"unique": Unique(fields=[])},
-    "fields must be a list of texts; 1 is none": {"unique": Unique(fields=[1])},
+    "fields must be a list of texts, not [1]": {"unique": Unique(fields=[1])},
     "keys must be a list": {"unique": Unique(keys="id")},
     "keys are those of args or meta": {"unique": Unique(fields=["worker"], keys=["id"])},
     "no group 'succesful'; did you mean 'successful'?": {"unique": Unique(states="succesful")},

@@ -12,6 +12,7 @@ from staffa._clock import LONGEST_DELAY
 from staffa._job import WAITING, AnyJob, Replacement, State, Unique, state_of
 from staffa._lifecycle import updated
 from staffa._spelling import hint
+from staffa._texts import texts
 
 FIELDS = ("args", "meta", "queue", "worker")
 WITH_KEYS = ("args", "meta")
@@ -99,15 +100,12 @@ def _state(option: str, name: object) -> State:
 
 
 def _texts(option: str, given: object, known: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Read a list of texts; a single text would become its letters."""
-    if isinstance(given, str) or not isinstance(given, Sequence | frozenset | set):
-        raise ValueError(f"{option} must be a list, not {given!r}")
-    for each in given:
-        if not isinstance(each, str):
-            raise ValueError(f"{option} must be a list of texts; {each!r} is none")
+    """Read a list of texts, of which only some are known. Raises `ValueError`."""
+    several = texts(option, given, ValueError)
+    for each in several:
         if known is not None and each not in known:
             raise ValueError(f"{option} cannot hold {each!r}; {hint(each, known)}")
-    return tuple(given)
+    return several
 
 
 def _is_period(period: object) -> bool:

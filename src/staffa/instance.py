@@ -39,6 +39,7 @@ from staffa._queues import Queues
 from staffa._repeat import repeat
 from staffa._result_calls import ResultCalls
 from staffa._signals import ident, understood
+from staffa._texts import texts
 from staffa._waiting import Waiting
 from staffa._watched import Watched
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
@@ -105,7 +106,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         self.name, self.default = name, default
         self.queues = queues_of({"default": 10} if queues is None else queues)
         self.telemetry = Telemetry(name, node or socket.gethostname())
-        self.modules = tuple(modules)
+        self.modules = texts("modules", modules, ConfigError)
         self.runs_queues = run_queues and testing is None
         self._plugins = _with_standard(plugins)
         self._grace, self._poll = grace, poll
@@ -180,8 +181,9 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         return await _in_thread(lambda: self._migrated(to, indexes))
 
     def _migrated(self, to: int | None, indexes: Sequence[str]) -> list[int]:
+        columns = texts("indexes", indexes, ConfigError)
         applied = self._database.tables.forward(to)
-        self._database.tables.index(indexes)
+        self._database.tables.index(columns)
         return applied
 
     def migrate_back(self, to: int) -> list[int]:

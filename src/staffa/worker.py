@@ -32,6 +32,7 @@ from staffa._cron import Cron, crons
 from staffa._enqueuer import Enqueuer, default_instance
 from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Unique
 from staffa._spelling import hint
+from staffa._texts import texts
 from staffa._unique import replacement_of, unique_of
 from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
 
@@ -147,7 +148,7 @@ class Worker:
             "queue": queue,
             "max_attempts": max_attempts,
             "priority": priority,
-            "tags": None if tags is None else _several(f"{cls.__qualname__}: tags", tags, InvalidWorker),
+            "tags": None if tags is None else texts(f"{cls.__qualname__}: tags", tags, InvalidWorker),
             "timeout": timeout,
             "recorded": recorded,
             "args": args,
@@ -157,7 +158,7 @@ class Worker:
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         changes |= {
             "name": name or _stored_name(cls),
-            "aliases": _several(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
+            "aliases": texts(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
             "cron": _crons(cls, cron),
         }
         if unique is not None or replace is not None:
@@ -230,7 +231,7 @@ class Using(Generic[P]):
         }
         if not chosen["unique"]:
             chosen |= {"unique": None, "replace": self._options.get("replace")}
-        chosen["tags"] = [*defaults.tags, *_several("tags", self._options.get("tags", ()), InvalidJob)]
+        chosen["tags"] = [*defaults.tags, *texts("tags", self._options.get("tags", ()), InvalidJob)]
         stored = self._worker.shape.store(self._bind(*args, **kwargs))
         return Job(worker=defaults.name, args=stored, **chosen)
 
@@ -502,13 +503,6 @@ def _uniqueness(worker: type[Worker], unique: object, replace: object) -> dict[s
     if replace and chosen is None:
         raise InvalidWorker(f"{worker.__qualname__}: replace is for unique workers; give unique= too")
     return {"unique": chosen, "replace": wanted if chosen else None}
-
-
-def _several(option: str, given: object, error: type[InvalidWorker | InvalidJob]) -> tuple[Any, ...]:
-    """Read an option that takes several texts; a single text would become its letters."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise error(f"{option} must be a list of texts, not {given!r}")
-    return tuple(given)
 
 
 def _crons(worker: type[Worker], given: object) -> tuple[Cron, ...]:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 from staffa._clock import utc_now
 from staffa._cron import DEFAULT_ZONE, Schedule
+from staffa._texts import texts
 from staffa.engine import Engine
+from staffa.errors import ConfigError
 
 logger = logging.getLogger("staffa")
 
@@ -20,7 +22,8 @@ class Reindexer:
     """Rebuilds `indexes` (all of the jobs' table by default) whenever `schedule`, a cron expression, is due.
 
     Each index gets the time `within`; on PostgreSQL writers go on meanwhile, and halves that an interrupted
-    rebuilding left behind are dropped. A night that is missed is not caught up. Raises `InvalidCron`.
+    rebuilding left behind are dropped. A night that is missed is not caught up. Raises `InvalidCron`,
+    and `ConfigError` for indexes that are no list.
     """
 
     leader_only: ClassVar[bool] = True
@@ -35,7 +38,7 @@ class Reindexer:
         within: timedelta = timedelta(minutes=5),
     ) -> None:
         self._schedule = Schedule(schedule, timezone)
-        self.indexes, self.within = tuple(indexes), within
+        self.indexes, self.within = texts("Reindexer: indexes", indexes, ConfigError), within
         self._looked: datetime | None = None
 
     async def tick(self, engine: Engine, *, now: datetime | None = None) -> dict[str, Any]:
