@@ -144,6 +144,8 @@ async def test_a_blocking_call_on_an_event_loop_is_refused_and_names_its_awaited
         Touch.using(instance=staffa).enqueue()
     with pytest.raises(InsideEventLoop, match=r"ajobs\("):
         staffa.jobs()
+    with pytest.raises(InsideEventLoop, match=r"get blocks.*await aget\("):
+        staffa.get(1)
     with pytest.raises(InsideEventLoop, match=r"amigrate"):
         staffa.migrate()
     assert await staffa.ajobs() == []

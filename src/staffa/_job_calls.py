@@ -64,11 +64,13 @@ class JobCalls(Calls):
 
     def get(self, id: int, /, *, connection: Any = None) -> AnyJob | None:
         """Return a job by its id."""
-        return next(iter(self.jobs(ids=id, connection=connection)), None)
+        asked = JobFilter(ids=id)
+        return next(iter(self._blocking(lambda engine: engine.jobs(asked), "get", connection)), None)
 
     async def aget(self, id: int, /, *, connection: Any = None) -> AnyJob | None:
-        """Return a job by its id."""
-        return next(iter(await self.ajobs(ids=id, connection=connection)), None)
+        """Return a job by its id; awaited. See `get`."""
+        asked = JobFilter(ids=id)
+        return next(iter(await self._awaited(lambda engine: engine.jobs(asked), connection)), None)
 
     def jobs(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
@@ -106,7 +108,7 @@ class JobCalls(Calls):
         return self._blocking(lambda engine: engine.counts(), "counts")
 
     async def acounts(self) -> dict[str, dict[State, int]]:
-        """Count jobs by queue and state."""
+        """Count jobs by queue and state; awaited. See `counts`."""
         return await self._awaited(lambda engine: engine.counts())
 
     def producers(self) -> list[ProducerInfo]:
@@ -114,7 +116,7 @@ class JobCalls(Calls):
         return self._blocking(lambda engine: engine.producers(), "producers")
 
     async def aproducers(self) -> list[ProducerInfo]:
-        """List the queues that run anywhere, as the database knows them."""
+        """List the queues that run anywhere; awaited. See `producers`."""
         return await self._awaited(lambda engine: engine.producers())
 
     # Acting on jobs by their ids, in one transaction
@@ -125,7 +127,7 @@ class JobCalls(Calls):
         return self._blocking(lambda engine: _cancel(engine, wanted), "cancel", connection)
 
     async def acancel(self, *jobs: int | AnyJob, connection: Any = None) -> list[AnyJob]:
-        """Cancel jobs that are not finished, those that run too; give them back. Takes ids or jobs."""
+        """Cancel jobs that are not finished; awaited. See `cancel`."""
         wanted = _by_id(jobs)
         return await self._awaited(lambda engine: _cancel(engine, wanted), connection)
 
@@ -139,7 +141,7 @@ class JobCalls(Calls):
         return self._blocking(lambda engine: _retry(engine, wanted), "retry", connection)
 
     async def aretry(self, *jobs: int | AnyJob, connection: Any = None) -> list[AnyJob]:
-        """Make jobs available again that are neither so nor executing, with an attempt left; see `retry`."""
+        """Make jobs available again; awaited. See `retry`."""
         wanted = _by_id(jobs)
         return await self._awaited(lambda engine: _retry(engine, wanted), connection)
 
@@ -149,7 +151,7 @@ class JobCalls(Calls):
         return self._blocking(lambda engine: engine.delete(wanted), "delete", connection)
 
     async def adelete(self, *jobs: int | AnyJob, connection: Any = None) -> list[int]:
-        """Delete jobs that are not executing; give their ids. Takes ids or jobs."""
+        """Delete jobs that are not executing; awaited. See `delete`."""
         wanted = _by_id(jobs)
         return await self._awaited(lambda engine: engine.delete(wanted), connection)
 
@@ -223,7 +225,7 @@ class JobCalls(Calls):
     async def aretry_all(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
     ) -> list[int]:
-        """Make all jobs available again that a filter means; awaited. See `cancel_all`."""
+        """Make all jobs available again that a filter means; awaited. See `retry_all`."""
         asked = _chosen("aretry_all", wanted, fields)
         return await self._awaited(lambda engine: _in_batches(_retried, engine, asked), connection)
 
@@ -237,7 +239,7 @@ class JobCalls(Calls):
     async def adelete_all(
         self, wanted: JobFilter | None = None, /, *, connection: Any = None, **fields: Unpack[JobFields]
     ) -> list[int]:
-        """Delete all jobs that a filter means; awaited. See `cancel_all`."""
+        """Delete all jobs that a filter means; awaited. See `delete_all`."""
         asked = _chosen("adelete_all", wanted, fields)
         return await self._awaited(lambda engine: _in_batches(_delete, engine, asked), connection)
 
@@ -267,7 +269,7 @@ class JobCalls(Calls):
         connection: Any = None,
         **changes: Unpack[Changes],
     ) -> list[int]:
-        """Change all jobs that a filter means; awaited. See `update`, and `cancel_all`."""
+        """Change all jobs that a filter means; awaited. See `update_all`."""
         chosen, asked = _updatable(_chosen("aupdate_all", wanted, {}), changes), change_of(change, changes)
         return await self._awaited(
             lambda engine: _in_batches(partial(_update, change=asked), engine, chosen), connection

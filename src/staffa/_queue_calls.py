@@ -117,7 +117,7 @@ class QueueCalls(Calls):
         return self._blocking(_checks, "check_all_queues")
 
     async def acheck_all_queues(self) -> list[QueueCheck]:
-        """Tell how all queues run now, on each node."""
+        """Tell how all queues run now; awaited. See `check_all_queues`."""
         return await self._awaited(_checks)
 
     # What is said

@@ -219,7 +219,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         return self._examined()
 
     async def aexamine(self) -> list[Finding]:
-        """Look for what is or may go wrong, as `examine` does."""
+        """Look for what is or may go wrong; awaited. See `examine`."""
         return await _in_thread(self._examined)
 
     def _examined(self) -> list[Finding]:
