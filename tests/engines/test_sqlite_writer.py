@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from contract import Trial, ids, job
+from staffa import Staffa
 from staffa._bridge import at_once
 from staffa._filter import JobFilter
 from staffa._job import AnyJob
@@ -79,6 +80,14 @@ async def test_it_can_be_stopped_and_used_again(database: SqliteDatabase):
     database.dispose()
     after = await database.engine.insert([job()])
     assert ids(await database.engine.jobs(JobFilter())) == [after[0].id, before[0].id]
+
+
+def test_a_database_in_memory_can_be_used_again_and_is_empty():
+    staffa = Staffa("sqlite://", run_queues=False)
+    staffa.insert(job())
+    staffa.close()
+    assert staffa.jobs() == []
+    staffa.close()
 
 
 async def test_words_that_wait_when_it_is_stopped_are_still_answered(database: SqliteDatabase):

@@ -106,6 +106,8 @@ class SqliteDatabase:
     def dispose(self) -> None:
         self.writer.stop()
         self.reader.stop()
+        if self.path == ":memory:":
+            self.has_tables = False
 
     def reindex(self, indexes: Sequence[str], within: timedelta) -> Reindexed:
         """Rebuild indexes, each in a turn of its own, so that others write in between."""
