@@ -534,6 +534,7 @@ async def test_blocking_where_a_loop_runs_names_the_awaited_twin(make):
         (True, {}, "give a stored job or its id"),
         (2**63, {}, "give a stored job or its id"),
         (7, {"timeout": "2s"}, "timeout must be a timedelta or seconds, not '2s'"),
+        (7, {"timeout": float("nan")}, "timeout must be a timedelta or seconds, not nan"),
     ],
 )
 def test_what_cannot_be_waited_for_is_refused(asked, options, reason):
@@ -541,6 +542,15 @@ def test_what_cannot_be_waited_for_is_refused(asked, options, reason):
     with pytest.raises(InvalidJob, match=reason):
         staffa.result(asked, **options)
     staffa.close()
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 10**400, timedelta.max])
+async def test_a_timeout_may_be_longer_than_any_clock_counts(make, timeout):
+    staffa = make(run_queues=False)
+    job = await staffa.ainsert(Answers.new(which="dict"))
+    await staffa.acancel(job)
+    assert (await asyncio.to_thread(staffa.result, job, timeout=timeout)).state is State.CANCELLED
+    assert (await staffa.aresult(job, timeout=timeout)).state is State.CANCELLED
 
 
 # Testing modes

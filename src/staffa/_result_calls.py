@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -98,11 +100,12 @@ def _id_of(job: object) -> int:
 
 
 def _seconds(timeout: timedelta | float | None) -> float | None:
-    if isinstance(timeout, timedelta):
-        return max(timeout.total_seconds(), 0)
-    if timeout is None or (isinstance(timeout, int | float) and not isinstance(timeout, bool)):
-        return timeout if timeout is None else max(float(timeout), 0)
-    raise InvalidJob(f"timeout must be a timedelta or seconds, not {timeout!r}")
+    if timeout is None:
+        return None
+    seconds: Any = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds <= math.inf:
+        raise InvalidJob(f"timeout must be a timedelta or seconds, not {timeout!r}")
+    return min(max(seconds, 0), threading.TIMEOUT_MAX)
 
 
 def _result(job_id: int, found: AnyJob | None) -> Result:
