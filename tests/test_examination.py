@@ -57,10 +57,10 @@ async def test_a_queue_that_is_paused_wherever_it_runs_is_told_of(url: str):
     staffa = quick(url, queues={"known": 2}, node="worker-1")
     async with staffa:
         await staffa.apause_queue("known")
-        await staffa.ainsert(known.new())
         await eventually(
             lambda: asyncio.to_thread(lambda: [each.paused for each in staffa.producers()] == [True])
         )
+        await staffa.ainsert(known.new())
         found = await staffa.aexamine()
 
     [told] = only(found, "queues", Level.NOTICE)
