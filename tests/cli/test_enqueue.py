@@ -86,7 +86,7 @@ def test_an_unknown_worker_may_be_forced(project, staffa):
         (["--args", '{"name": "x"}', "--at", "soon"], "--at: 'soon' is no instant"),
         (
             ["--args", '{"name": "x"}', "--in", "1s", "--at", "2040-01-01"],
-            "schedule_in or scheduled_at, not both",
+            "give --in or --at, not both",
         ),
         (["--args", '{"name": "x"}', "--priority", "12"], "priority must be a whole number from 0 to 9"),
         (["--args", '{"name": "x"}', "--queue", ""], "queue must be text"),

@@ -464,8 +464,8 @@ def test_only_what_waits_is_put_off(crowd, staffa):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("priority", "write FIELD=VALUE"),
-        ("state=completed", "unknown field 'state'"),
+        ("priority", "write FIELD=VALUE, as in --set priority=1, not 'priority'\n"),
+        ("state=completed", "--set: unknown field 'state'"),
         ("priority=high", "--set priority: a whole number, not 'high'"),
         ("priority=10", "priority must be a whole number from 0 to 9"),
         ("args=[1]", "--set args: must be a JSON object"),

@@ -48,6 +48,8 @@ def enqueue(
     Its arguments are checked as its worker declares them. A unique job that repeats another one is not stored;
     the answer names that one.
     """
+    if delay is not None and at is not None:
+        raise InvalidJob("give --in or --at, not both")
     options = {
         "queue": queue,
         "priority": priority,

@@ -309,8 +309,10 @@ def _changes(given: Sequence[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for each in given:
         name, separator, text = each.partition("=")
-        if not separator or name not in CHANGES:
-            raise ConfigError(f"--set: write FIELD=VALUE; {unknown(name, CHANGES, 'field')}")
+        if not separator:
+            raise ConfigError(f"--set: write FIELD=VALUE, as in --set priority=1, not {each!r}")
+        if name not in CHANGES:
+            raise ConfigError(f"--set: {unknown(name, CHANGES, 'field')}")
         changes[name] = CHANGES[name](text, f"--set {name}")
     return changes
 
