@@ -18,7 +18,8 @@ from staffa.errors import ConfigError
 from staffa.instance import Staffa
 
 TEMPLATE = """\
-# Staffa's configuration. Every line that begins with # shows a default; remove the # to change it.
+# Staffa's configuration. Settings behind a # are the defaults, or examples where that is said; remove the # to
+# change them.
 # The environment weighs more than this file (STAFFA_DATABASE, STAFFA_QUEUES=default:10,mailers:20, ...),
 # options of the command line weigh most. Durations: "500ms", "30s", "5m", "1h30m", "7d".
 
@@ -26,20 +27,24 @@ TEMPLATE = """\
 # PostgreSQL: "postgresql://user:password@host/name"; its tables are made by `staffa migrate`.
 database = {database}
 
-# The modules that define your workers.
+# The modules that define your workers; none by default. An example:
 # modules = ["app.jobs"]
 
 # Or the Staffa that your program makes itself; `staffa run` then runs that one, with its own database.
+# None by default. An example:
 # app = "app.jobs:staffa"
 
 # The schema of PostgreSQL that holds the tables.
 # schema = "public"
 
-# What this system and this machine are called. By default, the machine is called by its host name.
+# What this system is called.
 # name = "Staffa"
+
+# What this machine is called; its host name by default. An example:
 # node = "worker-1"
 
-# Tests: "manual" stores jobs and runs nothing, "inline" runs them where they are enqueued.
+# Tests: "manual" stores jobs and runs nothing, "inline" runs them where they are enqueued. Neither by default.
+# An example:
 # testing = "inline"
 
 # How long running jobs may go on after SIGTERM before they are put back.
@@ -64,16 +69,18 @@ database = {database}
 # How many jobs of each queue run at once on one machine.
 [queues]
 default = 10
+# An example with a purpose, which `staffa queues list` shows:
 # mailers = {{limit = 20, purpose = "Mails to customers"}}
 
-# How long finished jobs are kept: an age, or "never" to delete none. `max_age` is one age for all.
+# How long finished jobs are kept: an age, or "never" to delete none.
 [pruner]
 # completed = "1d"
 # cancelled = "7d"
 # discarded = "7d"
-# max_age = "7d"
 # interval = "30s"
 # limit = 10000
+# One age for all three instead; none by default. An example:
+# max_age = "7d"
 
 # How often due jobs are made available, and how many at once.
 [stager]
@@ -86,12 +93,16 @@ default = 10
 # silence = "20s"
 # limit = 1000
 
-# Rebuild indexes at night, which swell as rows come and go. Remove the # before the table's name to turn it on.
+# Indexes swell as rows come and go; this rebuilds them at night. Remove the # before [reindexer] to turn it on.
 # [reindexer]
 # schedule = "@midnight"
 # within = "5m"
+# timezone = "Etc/UTC"
+# indexes = []
 
-# Jobs that are inserted by themselves, beside those whose workers say so. Each entry is a table of its own.
+# Jobs that are inserted by themselves, beside those whose workers say so. Each entry is a table of its own;
+# none by default. It also takes args, timezone, catch_up, jitter, name, queue, priority, max_attempts, tags and meta.
+# An example:
 # [[cron]]
 # worker = "app.jobs.report"
 # expression = "0 6 * * *"
