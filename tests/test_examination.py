@@ -64,7 +64,7 @@ async def test_a_queue_that_is_paused_wherever_it_runs_is_told_of(url: str):
         found = await staffa.aexamine()
 
     [told] = only(found, "queues", Level.NOTICE)
-    assert told.said == "'known' is paused on worker-1; 1 jobs wait"
+    assert told.said == "'known' is paused on worker-1; 1 job waits"
     assert told.advice == "`staffa queues resume known` lets it take jobs again"
     staffa.close()
 
@@ -89,8 +89,8 @@ def test_jobs_in_a_queue_that_nobody_runs_are_a_problem(make: Make):
     said = [each.said for each in problems(staffa.examine(), "queues")]
 
     assert said == [
-        "1 jobs wait in 'forgotten', which runs nowhere; it is configured nowhere here",
-        "1 jobs wait in 'known', which runs nowhere; it is configured, but no living process runs it",
+        "1 job waits in 'forgotten', which runs nowhere; it is configured nowhere here",
+        "1 job waits in 'known', which runs nowhere; it is configured, but no living process runs it",
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_queue_that_was_paused_is_noticed_with_what_resumes_it(make: Make):
 
     [found] = only(staffa.examine(), "queues", Level.NOTICE)
 
-    assert found.said == "'known' is paused on worker-3; 1 jobs wait"
+    assert found.said == "'known' is paused on worker-3; 1 job waits"
     assert found.advice == "`staffa queues resume known` lets it take jobs again"
 
 
@@ -169,6 +169,7 @@ def test_missing_tables_are_named_and_nothing_else_is_asked(empty_postgres_url: 
 
     [missing] = problems(found, "tables")
     assert "lack version 1" in missing.said
+    assert only(found, "vacuum", Level.NOTICE) == []
     assert missing.advice == "run `staffa migrate`"
     assert not [each for each in found if each.check in ("queues", "workers")]
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from staffa._bridge import at_once
 from staffa._clock import utc_now
+from staffa._cron import CronEntry
 from staffa._finding import Finding, Level, fine, notice, problem
 from staffa._job import State
 from staffa.config import QueueConfig
 from staffa.engine import Backlog, Database, ProducerInfo, Waiting
-from staffa.errors import DatabaseError
+from staffa.errors import DatabaseError, InvalidCron
 
 LATE = timedelta(minutes=1)
 SILENT = timedelta(seconds=30)
 
 
 def examined(
-    database: Database, *, lease: str, queues: Mapping[str, QueueConfig], workers: Sequence[str]
+    database: Database,
+    *,
+    lease: str,
+    queues: Mapping[str, QueueConfig],
+    workers: Sequence[str],
+    crontab: Callable[[], Sequence[CronEntry]],
 ) -> Iterator[Finding]:
-    """Look at a database, then at who runs which queues, and what waits for whom."""
+    """Look at a database, then at who runs which queues, what waits for whom, and what comes by itself."""
     blocked = False
     for finding in database.examine():
         blocked = blocked or (
@@ -44,6 +50,7 @@ def examined(
     yield _leader(leader, running=bool(living))
     yield from _late(backlog.waiting, now)
     yield from _workers(workers, backlog.waiting)
+    yield from _cron(crontab)
     yield from _strays(backlog)
 
 
@@ -55,15 +62,15 @@ def _queues(
     for each in waiting:
         jobs[each.queue] = jobs.get(each.queue, 0) + each.jobs
     for queue in sorted(jobs.keys() - running):
-        known = (
-            "it is configured, but no living process runs it"
+        known, command = (
+            ("it is configured, but no living process runs it", "staffa run")
             if queue in configured
-            else "it is configured nowhere here"
+            else ("it is configured nowhere here", f"staffa run --queue {queue}:10")
         )
         yield problem(
             "queues",
-            f"{jobs[queue]} jobs wait in {queue!r}, which runs nowhere; {known}",
-            f"start `staffa run --queue {queue}:10` where its workers are, or move the jobs to a queue that runs",
+            f"{_wait(jobs[queue])} in {queue!r}, which runs nowhere; {known}",
+            f"start `{command}` where its workers are, or move the jobs to a queue that runs",
         )
     for queue in sorted(configured.keys() - running - jobs.keys()):
         yield notice("queues", f"{queue!r} runs nowhere; nothing waits in it", "start `staffa run`")
@@ -71,15 +78,19 @@ def _queues(
         yield from _running_queue(queue, [each for each in living if each.queue == queue], jobs.get(queue, 0))
 
 
+def _wait(jobs: int) -> str:
+    return "1 job waits" if jobs == 1 else f"{jobs} jobs wait"
+
+
 def _running_queue(queue: str, living: Sequence[ProducerInfo], jobs: int) -> Iterator[Finding]:
     paused = sorted({each.node for each in living if each.paused})
     taking = sorted({each.node for each in living if not each.paused})
     if taking:
-        yield fine("queues", f"{queue!r} runs on {', '.join(taking)}; {jobs} jobs wait")
+        yield fine("queues", f"{queue!r} runs on {', '.join(taking)}; {_wait(jobs)}")
     if paused:
         yield notice(
             "queues",
-            f"{queue!r} is paused on {', '.join(paused)}; {jobs} jobs wait",
+            f"{queue!r} is paused on {', '.join(paused)}; {_wait(jobs)}",
             f"`staffa queues resume {queue}` lets it take jobs again",
         )
 
@@ -127,11 +138,23 @@ def _workers(known: Sequence[str], waiting: Sequence[Waiting]) -> Iterator[Findi
     for worker, jobs in sorted(unknown.items()):
         yield problem(
             "workers",
-            f"{jobs} jobs name {worker!r}, which no module known here defines",
+            f"{jobs} {'job names' if jobs == 1 else 'jobs name'} {worker!r}, which no module known here defines",
             "name its module in `modules`, or its former name in `aliases`",
         )
     if not unknown:
         yield fine("workers", f"{len(known)} known; none of those that jobs wait for is missing")
+
+
+def _cron(crontab: Callable[[], Sequence[CronEntry]]) -> Iterator[Finding]:
+    try:
+        entries = crontab()
+    except InvalidCron as error:
+        yield problem("cron", str(error), "mend this entry: queues do not start before")
+        return
+    if entries:
+        yield fine(
+            "cron", f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, each as it should be"
+        )
 
 
 def _strays(backlog: Backlog) -> Iterator[Finding]:

@@ -229,6 +229,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
                 lease=lease_of(self.name),
                 queues=self.queues if self.runs_queues else {},
                 workers=sorted(registered()),
+                crontab=lambda: self.crontab if self.runs_queues else [],
             )
         )
 

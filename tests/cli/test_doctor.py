@@ -1,5 +1,7 @@
 """`staffa doctor`."""
 
+from pathlib import Path
+
 from staffa import Job
 
 
@@ -10,9 +12,9 @@ def test_it_names_what_is_wrong_with_advice_below_and_exits_1(project, staffa):
 
     assert said.code == 1
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
-    problem = lines.index("PROBLEM workers 1 jobs name 'app.Gone', which no module known here defines")
+    problem = lines.index("PROBLEM workers 1 job names 'app.Gone', which no module known here defines")
     assert lines[problem + 1] == "-> name its module in `modules`, or its former name in `aliases`"
-    assert "PROBLEM queues 1 jobs wait in 'old', which runs nowhere; it is configured nowhere here" in lines
+    assert "PROBLEM queues 1 job waits in 'old', which runs nowhere; it is configured nowhere here" in lines
     assert lines[-1].startswith("2 problems, ")
 
 
@@ -57,3 +59,14 @@ def test_it_makes_no_file(staffa, tmp_path):
     assert said.code == 1
     assert "nothing.db: there is no such file" in said.out
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_it_tells_of_a_cron_entry_for_which_queues_would_not_start(project, staffa):
+    project.instance().migrate()
+    with Path("staffa.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[[cron]]\nworker = "app.gone"\nexpression = "@daily"\n')
+
+    said = staffa("doctor")
+
+    assert said.code == 1
+    assert "the cron entry '@daily': unknown worker 'app.gone'" in said.out

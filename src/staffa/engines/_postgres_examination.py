@@ -53,7 +53,7 @@ def examine(url: str, schema: str, options: Mapping[str, Any]) -> Iterator[Findi
         return
     with connection:
         connection.execute(LOOK_TIMEOUT)
-        for check in (_server, _tables, _dead_rows, _transactions):
+        for check in (_database, _tables, _vacuum, _transactions):
             yield from _guarded(check, connection, schema)
         yield from _listening(url, options, connection)
 
@@ -62,13 +62,15 @@ def _guarded(check: Check, connection: Connection, schema: str) -> Iterator[Find
     try:
         yield from check(connection, schema)
     except psycopg.Error as error:
-        name = check.__name__.strip("_").replace("_", " ")
+        if check is _vacuum and isinstance(error, psycopg.errors.UndefinedTable):
+            return  # `_tables` has said that it is missing
+        name = check.__name__.strip("_")
         yield notice(
             name, f"could not be looked at: {str(error).strip()}", "give this role the right to look"
         )
 
 
-def _server(connection: Connection, schema: str) -> Iterator[Finding]:
+def _database(connection: Connection, schema: str) -> Iterator[Finding]:
     asked = utc_now()
     [[version, number, reads_only, vacuums, told, used, allowed, clock]] = connection.execute(
         sql("examine_server", schema), {}
@@ -135,7 +137,7 @@ def _tables(connection: Connection, schema: str) -> Iterator[Finding]:
         )
 
 
-def _dead_rows(connection: Connection, schema: str) -> Iterator[Finding]:
+def _vacuum(connection: Connection, schema: str) -> Iterator[Finding]:
     for kind, name, dead, live in connection.execute(sql("examine_tables", schema), {}):
         if kind == "invalid":
             yield notice(
