@@ -349,3 +349,18 @@ def test_the_tables_can_be_read_by_any_sqlite_shell(sqlite_url: str) -> None:
     assert len(when) == len("2026-11-21T20:00:00.000000Z")
     assert when.endswith("Z")
     staffa.close()
+
+
+async def test_whoever_stops_an_instance_second_waits_for_the_first(url: str) -> None:
+    staffa = quick(url)
+    await staffa.start()
+    first = asyncio.create_task(staffa.stop())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(staffa.stop())
+
+    await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+
+    assert first.done()
+    await second
+    await staffa.start()
+    await staffa.stop()

@@ -1,7 +1,8 @@
 """Durable background jobs on SQLite or PostgreSQL."""
 
-from staffa._cron import Cron
+from staffa._cron import Cron, CronEntry
 from staffa._filter import JobFilter
+from staffa._finding import Finding
 from staffa._job import Job, State, Unique, current_job
 from staffa._result_calls import Result
 from staffa.config import Config
@@ -14,8 +15,10 @@ __all__ = [
     "Cancel",
     "Config",
     "Cron",
+    "CronEntry",
     "Crontab",
     "Error",
+    "Finding",
     "Job",
     "JobFilter",
     "Lifeline",

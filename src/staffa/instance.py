@@ -121,6 +121,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         self._queues = Queues(_weakly(self._producer))
         self._parts: Parts | None = None
         self._started = self._announced = False
+        self._stopping: asyncio.Event | None = None
         offer(self)
 
     @classmethod
@@ -280,6 +281,10 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
 
     async def stop(self) -> None:
         """Take no more jobs, wait the grace period for those that run, put back what was cut off."""
+        if self._stopping is not None:  # somebody else does so already
+            await self._stopping.wait()
+            return
+        stopped = self._stopping = asyncio.Event()
         parts, self._parts = self._parts, None
         began, announced, self._announced = time.monotonic(), self._announced, False
         try:
@@ -287,7 +292,8 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
                 await parts.stop()
         finally:
             await self._database.close()
-            self._started = False
+            self._started, self._stopping = False, None
+            stopped.set()
             if announced:
                 self.telemetry.emit(InstanceStopped(timedelta(seconds=time.monotonic() - began)))
 

@@ -566,7 +566,9 @@ async def test_threads_that_cannot_be_stopped_are_left_to_lifeline(url: str) -> 
         await started("stubborn")
     assert staffa.unstopped == 1
     left = await staffa.aget(job.id)
-    assert left.state in (State.EXECUTING, State.AVAILABLE), "any Lifeline may have it back, the leaving one's too"
+    assert left.state in (State.EXECUTING, State.AVAILABLE), (
+        "any Lifeline may have it back, the leaving one's too"
+    )
     async with quick(url) as heir:
         await eventually(lambda: runs["stubborn"] == 2)
         release.set()

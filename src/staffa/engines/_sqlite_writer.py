@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import sqlite3
@@ -17,6 +18,8 @@ from staffa.engines._containment import teach
 from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, translated
 from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
 from staffa.notifier import INSERT, Payload
+
+logger = logging.getLogger("staffa")
 
 T = TypeVar("T")
 Body = Callable[[SqliteSession], Coroutine[Any, Any, T]]
@@ -246,7 +249,10 @@ class Writer:
         self._unread = False
         if rows:
             self._read = rows[-1][0]
-        hear(News(version != seen, [Notice(channel, text) for _, channel, text in rows]))
+        try:
+            hear(News(version != seen, [Notice(channel, text) for _, channel, text in rows]))
+        except Exception:
+            logger.exception("news of %s could not be passed on", self._path)
         return version
 
 
@@ -268,6 +274,8 @@ def _gather(waiting: Waiting, *, listening: bool) -> list[Word | Task] | None:
 
 
 def _do(task: Task, db: sqlite3.Connection) -> None:
+    if not task.future.set_running_or_notify_cancel():
+        return
     try:
         task.future.set_result(task.body(db))
     except (sqlite3.Error, DatabaseError) as error:

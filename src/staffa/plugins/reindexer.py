@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from staffa._clock import utc_now
 from staffa._cron import DEFAULT_ZONE, Schedule
 from staffa._texts import texts
 from staffa.engine import Engine
@@ -42,7 +41,7 @@ class Reindexer:
         self._looked: datetime | None = None
 
     async def tick(self, engine: Engine, *, now: datetime | None = None) -> dict[str, Any]:
-        if not self._is_due(now or utc_now()):
+        if not self._is_due(now or await engine.clock()):
             return {}
         done = await engine.reindex(self.indexes, self.within)
         for index, error in done.failed.items():
