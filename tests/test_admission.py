@@ -108,6 +108,11 @@ def test_a_time_is_given_once():
     )
 
 
+def test_only_jobs_are_stored():
+    with pytest.raises(InvalidJob, match="only jobs can be stored"):
+        admitted("app.Mail")  # type: ignore[arg-type]
+
+
 def test_a_stored_job_is_not_stored_again():
     assert refused(id=7) == "job 7 is stored already; build a new one with Worker.new(...)"
 

@@ -109,6 +109,15 @@ def test_a_filter_is_given_whole_or_by_its_fields(staffa: Staffa):
         staffa.jobs({"queues": "q"})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("asked", [None, [], [1, 2]])
+async def test_a_job_is_not_got_by_what_is_no_id(staffa: Staffa, asked: Any):
+    await staffa.ainsert_all([Job(worker="w"), Job(worker="w")])
+    with pytest.raises(InvalidFilter, match="ids: a whole number"):
+        await asyncio.to_thread(staffa.get, asked)
+    with pytest.raises(InvalidFilter, match="ids: a whole number"):
+        await staffa.aget(asked)
+
+
 def test_an_unknown_field_is_named_with_its_neighbour(staffa: Staffa):
     with pytest.raises(InvalidFilter, match="'queue' to ask for; did you mean 'queues'"):
         staffa.jobs(queue="q")  # type: ignore[call-arg]

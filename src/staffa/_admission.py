@@ -9,7 +9,7 @@ from typing import Any
 
 from staffa._arguments import json_object
 from staffa._clock import LONGEST_DELAY
-from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, State, replace
+from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, Job, State, replace
 from staffa._unique import key_of, replacement_of, unique_of
 from staffa.errors import InvalidJob
 
@@ -18,6 +18,8 @@ INSERTABLE = frozenset({State.AVAILABLE, State.SCHEDULED, State.SUSPENDED})
 
 def admitted(job: AnyJob) -> AnyJob:
     """Return the job as it will be stored. Raises `InvalidJob` or `InvalidArguments`, naming what is wrong."""
+    if not isinstance(job, Job):
+        raise InvalidJob(f"only jobs can be stored, as Worker.new(...) builds them, not {job!r}")
     if job.id is not None:
         raise InvalidJob(f"job {job.id} is stored already; build a new one with Worker.new(...)")
     check_name("worker", job.worker)

@@ -64,12 +64,12 @@ class JobCalls(Calls):
 
     def get(self, id: int, /, *, connection: Any = None) -> AnyJob | None:
         """Return a job by its id."""
-        asked = JobFilter(ids=id)
+        asked = JobFilter(ids=[id])
         return next(iter(self._blocking(lambda engine: engine.jobs(asked), "get", connection)), None)
 
     async def aget(self, id: int, /, *, connection: Any = None) -> AnyJob | None:
         """Return a job by its id; awaited. See `get`."""
-        asked = JobFilter(ids=id)
+        asked = JobFilter(ids=[id])
         return next(iter(await self._awaited(lambda engine: engine.jobs(asked), connection)), None)
 
     def jobs(

@@ -200,7 +200,8 @@ class PostgresDatabase:
         except psycopg.OperationalError as error:
             return f"{place} cannot be reached: {str(error).strip()}"
         return (
-            f"all {self._pool_size} connections to {place} have been busy for {POOL_OPTIONS['timeout']:.0f} s"
+            f"no connection to {place} was to be had for {POOL_OPTIONS['timeout']:.0f} s: all"
+            f" {self._pool_size} were busy, or the server was away until just now"
         )
 
     def _opened(self) -> psycopg_pool.ConnectionPool:
