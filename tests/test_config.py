@@ -279,6 +279,7 @@ def test_variables_of_tests_and_of_a_kubernetes_service_named_staffa_are_not_our
         ("[pruner]\nmaxage = '1d'", "staffa.toml: pruner: unknown key 'maxage'; did you mean 'max_age'?"),
         ("[pruner]\nmax_age = 5", "staffa.toml: pruner: max_age: 5 is no duration"),
         ("timezone = 'Mars'", "staffa.toml: timezone: timezone must be the name of a time zone"),
+        ("timezone = 'Europe/Amsterdm'", "not 'Europe/Amsterdm'; did you mean 'Europe/Amsterdam'?"),
         ("cron = 5", "staffa.toml: cron: must be a list of entries, each written as [[cron]], not 5"),
         ("cron = ['@daily']", "staffa.toml: cron: entry 1: must be a table, not '@daily'"),
         ("[[cron]]\nworker = 'w'", "staffa.toml: cron: entry 1 ('w'): it has no expression"),

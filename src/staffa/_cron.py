@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, get_args
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from cronsim import CronSim, CronSimError
@@ -274,8 +275,10 @@ def zone(name: object) -> tzinfo:
     try:
         return ZoneInfo(name)  # type: ignore[arg-type]
     except (LookupError, ValueError, TypeError, OSError) as error:
+        near = difflib.get_close_matches(str(name), available_timezones(), 1)
         raise InvalidCron(
             f'timezone must be the name of a time zone, as in "Europe/Amsterdam", not {name!r}'
+            + (f"; did you mean {near[0]!r}?" if near else "")
         ) from error
 
 
