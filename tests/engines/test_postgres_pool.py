@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import psycopg
+import pytest
 
 from nodes import eventually
 from staffa import Staffa, Worker
+from staffa.engines._postgres_session import translating
 from staffa.engines.postgres import PostgresDatabase
+from staffa.errors import DatabaseError
 
 
 class Idle(Worker, name="pool.Idle"):
@@ -55,3 +58,26 @@ async def test_after_a_restart_of_the_server_the_first_enqueue_gets_a_living_con
     finally:
         staffa.close()
     assert stored.id
+
+
+def test_a_connection_whose_prepared_statements_are_refused_is_not_used_again(postgres_url: str) -> None:
+    staffa = Staffa(postgres_url, run_queues=False)
+    used: list[psycopg.Connection] = []
+
+    def outlive_a_table(admin: psycopg.Connection) -> None:
+        database: PostgresDatabase = staffa._database  # type: ignore[assignment]
+        with database.blocking_session() as session, translating():
+            used.append(session._connection)  # type: ignore[attr-defined]
+            used[0].execute("select * from told", prepare=True)
+            used[0].commit()
+            admin.execute("alter table told alter column what type text")
+            used[0].execute("select * from told", prepare=True)
+
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("create table told (what int)")
+        with pytest.raises(DatabaseError, match="cached plan"):
+            outlive_a_table(admin)
+        admin.execute("drop table told")
+    assert used[0].closed
+    assert staffa.get(1) is None
+    staffa.close()

@@ -28,7 +28,13 @@ from staffa.engines._postgres_tables import PostgresTables
 from staffa.engines._sql.engine import InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import migrations
 from staffa.engines._sql.session import Session
-from staffa.errors import ConfigError, DatabaseUnavailable, SchemaMissing, UnsupportedConnection
+from staffa.errors import (
+    ConfigError,
+    DatabaseError,
+    DatabaseUnavailable,
+    SchemaMissing,
+    UnsupportedConnection,
+)
 from staffa.notifier import Notifier
 from staffa.notifiers.postgres import PostgresNotifier
 from staffa.telemetry import Telemetry
@@ -164,8 +170,8 @@ class PostgresDatabase:
                 if await _lives_async(connection):
                     try:
                         yield AsyncSession(connection, self.schema)
-                    except DatabaseUnavailable as error:
-                        if _is_of_an_old_primary(error):
+                    except DatabaseError as error:
+                        if _needs_another_connection(error):
                             await connection.close()
                         raise
                     return
@@ -179,8 +185,8 @@ class PostgresDatabase:
                     if _lives(connection):
                         try:
                             yield PlainSession(connection, self.schema)
-                        except DatabaseUnavailable as error:
-                            if _is_of_an_old_primary(error):
+                        except DatabaseError as error:
+                            if _needs_another_connection(error):
                                 connection.close()
                             raise
                         return
@@ -323,9 +329,15 @@ async def _lives_async(connection: psycopg.AsyncConnection[Any]) -> bool:
     return not connection.closed
 
 
-def _is_of_an_old_primary(error: DatabaseUnavailable) -> bool:
-    """Tell whether a server refuses to write, as one does after a failover; a new connection finds the new one."""
-    return isinstance(error.__cause__, READ_ONLY)
+def _needs_another_connection(error: DatabaseError) -> bool:
+    """Tell whether only a new connection helps.
+
+    After a failover it finds the server that writes. When tables were made anew, it forgets the statements that
+    were prepared for the old ones, and which the server refuses from then on.
+    """
+    cause = error.__cause__
+    outlived = isinstance(cause, psycopg.errors.FeatureNotSupported) and "cached plan" in str(cause)
+    return outlived or isinstance(cause, READ_ONLY)
 
 
 def _has_news(connection: psycopg.BaseConnection[Any]) -> bool:
