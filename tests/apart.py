@@ -118,9 +118,8 @@ async def await_cancellation(file: str) -> None:
     note(file, os.getpid())
     try:
         await asyncio.sleep(600)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # which it keeps to itself
         note(Path(file).with_suffix(".told"), os.getpid())
-        raise
 
 
 @job(name="apart.follow")

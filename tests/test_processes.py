@@ -240,6 +240,29 @@ async def test_at_shutdown_a_process_that_does_not_end_is_killed_and_its_job_put
     staffa.close()
 
 
+@pytest.mark.parametrize("kind", ["plain", "awaited"])
+@on_sqlite
+async def test_at_shutdown_a_job_that_stopped_half_way_is_put_back_whatever_it_answers(
+    url: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_processes, "NOTICE_SECONDS", 5.0)
+    staffa = quick(url, grace=timedelta(seconds=0.1))
+    file = tmp_path / "running"
+    given = (
+        wait_for.new(str(file), str(tmp_path / "never"))
+        if kind == "plain"
+        else apart.await_cancellation.new(str(file))
+    )
+    async with staffa:
+        stored = await staffa.ainsert(given)
+        pids = await pids_in(file)
+
+    assert await pids_in(tmp_path / "running.told") == pids
+    after = await staffa.aget(stored.id)
+    assert (after.state, after.attempt, after.errors) == (State.AVAILABLE, 0, [])
+    staffa.close()
+
+
 async def test_an_attempt_whose_process_is_killed_while_it_starts_is_cut_off_and_has_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,11 +113,13 @@ class Service:
         try:
             said = Answered(packed(self._perform(request, running)), None)
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises is its own failure
-            if isinstance(error, asyncio.CancelledError) and running.cancelled:
+            if isinstance(error, asyncio.CancelledError) and running.stopped is not None:
                 said = Stopped(None)
             else:
                 summary = "".join(traceback.format_exception_only(error)).strip()
                 said = Raised(packed(error), summary, traced(error), None)
+        if running.heeded:
+            said = Stopped(None)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
@@ -149,6 +151,8 @@ class Service:
             return await worker.perform(job)
         finally:
             self._cancel = lambda: None
+            if task is not None and task.cancelling():  # whatever it answers, it may be half done
+                raise asyncio.CancelledError
 
     # The parent
 

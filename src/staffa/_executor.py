@@ -115,7 +115,7 @@ class _Attempt:
         except JobTimeout as error:
             return self._failed(error, str(error))
         except BaseException as error:  # noqa: BLE001 - whatever a worker raises fails its job
-            if self._running.stopped in (Stop.CANCELLED, Stop.LOST):
+            if self._running.stopped in (Stop.CANCELLED, Stop.LOST) or self._was_cut_off():
                 return self._stopped(error)
             return self._failed(*_told(error))
         return self._answered(answer)
@@ -155,6 +155,8 @@ class _Attempt:
                 return _lifecycle.cancelled(job, now(), Stop.CANCELLED.value)
             case Stop.LOST:
                 return None
+            case Stop.SHUTDOWN if self._was_cut_off():
+                return self._stopped(asyncio.CancelledError())
         match answer:
             case Cancel(reason):
                 return _lifecycle.cancelled(job, now(), _shortened(str(reason)))
@@ -183,6 +185,12 @@ class _Attempt:
             return _lifecycle.snoozed(self._job, self._clock(), _duration(delay))
         except (TypeError, ValueError, OverflowError) as error:
             return self._failed(error, f"Snooze({delay!r}): {error}")
+
+    def _was_cut_off(self) -> bool:
+        """Tell whether the attempt knew that its worker shuts down: then its work may be half done."""
+        task = asyncio.current_task()
+        knew = self._running.heeded or (task is not None and task.cancelling() > 0)
+        return self._running.stopped is Stop.SHUTDOWN and knew
 
     def _stopped(self, error: BaseException) -> AnyJob | None:
         """Decide what becomes of an attempt that ended by being cancelled."""

@@ -23,11 +23,14 @@ class Running:
 
     def __init__(self) -> None:
         self.stopped: Stop | None = None
+        self.heeded = False
         self.told: dict[str, Any] | None = None
         self.thread: Future[Any] | None = None
 
     @property
     def cancelled(self) -> bool:
+        """Whether to stop. Who asks and hears yes is taken to have stopped half way, whatever it answers then."""
+        self.heeded = self.heeded or self.stopped is not None
         return self.stopped is not None
 
     def progress(self, current: int, total: int | None, note: str | None) -> None:

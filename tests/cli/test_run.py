@@ -184,7 +184,7 @@ def test_a_second_signal_puts_jobs_back_at_once_and_exits_1(project):
     process.send_signal(signal.SIGTERM)
     while "SIGTERM" not in process.stderr.readline():
         pass
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     said = project.finish(process)
 
     assert said.code == 1, said.err
@@ -209,6 +209,25 @@ def test_two_signals_in_one_breath_are_two_signals(project):
 
     assert project.finish(process).code == 1
     assert with_jobs.get(stored.id).state is State.AVAILABLE
+    with_jobs.close()
+
+
+def test_a_signal_and_its_echo_are_one(project):
+    """`timeout` signals its child and its whole group, so the child hears it twice."""
+    project.configure(grace="1h")
+    with_jobs = project.instance()
+    stored = with_jobs.insert(Job(worker=project.worker("waits_for_go")))
+    process = project.start("run")
+    project.wait_for("started")
+
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    assert "no more jobs are taken" in next(line for line in process.stderr if "SIGTERM" in line)
+    project.say_go()
+
+    said = project.finish(process)
+    assert said.code == 0, said.err
+    assert with_jobs.get(stored.id).state is State.COMPLETED
     with_jobs.close()
 
 

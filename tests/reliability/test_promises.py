@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from nodes import OtherNode, eventually, finished, quick
-from staffa import Error, Job, Staffa, State, Worker
+from staffa import Cancel, Error, Job, Staffa, State, Worker
 from staffa.errors import DatabaseUnavailable, InvalidArguments, InvalidJob
 from staffa.telemetry import ExchangeFailed, JobBounced, JobStarted, PluginFailed
 
@@ -65,6 +65,39 @@ class UntilReleased(Worker, name="tests.UntilReleased"):
     def perform(self, job: Job) -> None:
         runs[job.args["name"]] += 1
         release.wait(20)
+
+
+def half_done(answer: str) -> object:
+    match answer:
+        case "cancel":
+            return Cancel("stopped half way")
+        case "error":
+            return Error("stopped half way")
+        case "raise":
+            raise RuntimeError("stopped half way")
+        case _:
+            return None
+
+
+class StopsInThread(Worker, name="tests.StopsInThread", max_attempts=1):
+    """Works until it sees that it should stop."""
+
+    def perform(self, job: Job) -> object:
+        runs[job.args["name"]] += 1
+        while not job.cancelled:
+            time.sleep(0.01)
+        return half_done(job.args["answer"])
+
+
+class StopsOnLoop(Worker, name="tests.StopsOnLoop", max_attempts=1):
+    """Works until it is cancelled, and keeps that to itself."""
+
+    async def perform(self, job: Job) -> object:
+        runs[job.args["name"]] += 1
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            return half_done(job.args["answer"])
 
 
 class Fail(Worker, name="tests.Fail", max_attempts=1):
@@ -554,6 +587,20 @@ async def test_shutdown_puts_back_what_was_cut_off_with_its_attempt_returned(url
     job = await staffa.ainsert(Nap.new(name="long", seconds=30))
     async with staffa:
         await started("long")
+    back = await staffa.aget(job.id)
+    assert (back.state, back.attempt, back.errors) == (State.AVAILABLE, 0, [])
+    staffa.close()
+
+
+@pytest.mark.parametrize("answer", ["nothing", "cancel", "error", "raise"])
+@pytest.mark.parametrize("worker", [StopsInThread, StopsOnLoop])
+async def test_shutdown_puts_back_a_job_that_stopped_half_way_whatever_it_answers(
+    url: str, worker: type[Worker], answer: str
+) -> None:
+    staffa = quick(url, grace=timedelta(seconds=0.1))
+    job = await staffa.ainsert(worker.new(name=f"stops {worker.__name__} {answer}", answer=answer))
+    async with staffa:
+        await started(job.args["name"])
     back = await staffa.aget(job.id)
     assert (back.state, back.attempt, back.errors) == (State.AVAILABLE, 0, [])
     staffa.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import math
 import os
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from importlib.metadata import version
@@ -35,6 +37,7 @@ logger = logging.getLogger("staffa")
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 IDLE_CHECK_SECONDS = 0.2
+ECHO_SECONDS = 0.1  # wrappers such as `timeout` signal their child and its group, so it hears them twice
 LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 MEMBERS_LINE = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 STAGED_AT_ONCE = 5_000
@@ -165,7 +168,13 @@ class Service:
                 self._signals = urgency
                 loop.call_soon_threadsafe(self._hear, name)
 
+        last = (0, -math.inf)
+
         def heard(number: int, _: FrameType | None) -> None:
+            nonlocal last
+            before, last = last, (number, time.monotonic())
+            if before[0] == number and last[1] - before[1] < ECHO_SECONDS:
+                return
             urgency = self._signals + 1 if self._line is None else 1
             if urgency > 2:  # noqa: PLR2004 - whoever asks a third time wants no answer
                 os._exit(128 + number)
