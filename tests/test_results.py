@@ -331,6 +331,14 @@ async def test_an_unknown_job_is_gone_at_once(make):
         await staffa.aresult(4711, timeout=PATIENCE)
 
 
+async def test_waiting_on_a_fresh_file_warns_of_nothing(sqlite_url: str, caplog: pytest.LogCaptureFixture):
+    staffa = Staffa(sqlite_url, run_queues=False)
+    with pytest.raises(ResultGone):
+        await staffa.aresult(1, timeout=PATIENCE)
+    staffa.close()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 async def test_who_waits_too_long_is_told_and_the_job_goes_on(staffa, gate):
     async with staffa:
         stored = await staffa.ainsert(Waits.new(gate="gate"))

@@ -10,8 +10,8 @@ import pytest
 from nodes import eventually
 from staffa import Staffa, Worker
 from staffa.engines._postgres_session import translating
-from staffa.engines.postgres import PostgresDatabase
-from staffa.errors import DatabaseError
+from staffa.engines.postgres import POOL_OPTIONS, PostgresDatabase
+from staffa.errors import DatabaseError, DatabaseUnavailable
 
 
 class Idle(Worker, name="pool.Idle"):
@@ -44,6 +44,22 @@ def heard_of_it(connection: psycopg.Connection) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+async def test_a_queue_that_gets_no_connection_says_why(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(POOL_OPTIONS, "timeout", 0.2)
+    database = PostgresDatabase(postgres_url, pool_size=1)
+    await database.open()
+    try:
+        async with database.awaited_session():
+            with pytest.raises(
+                DatabaseUnavailable, match=r"no connection to postgresql://.* all 1 were busy"
+            ):
+                await database.engine.clock()
+    finally:
+        await database.close()
 
 
 async def test_after_a_restart_of_the_server_the_first_enqueue_gets_a_living_connection(

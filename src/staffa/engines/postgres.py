@@ -166,15 +166,19 @@ class PostgresDatabase:
             yield None
             return
         while True:
-            async with pool.connection() as connection:
-                if await _lives_async(connection):
-                    try:
-                        yield AsyncSession(connection, self.schema)
-                    except DatabaseError as error:
-                        if _needs_another_connection(error):
-                            await connection.close()
-                        raise
-                    return
+            try:
+                async with pool.connection() as connection:
+                    if await _lives_async(connection):
+                        try:
+                            yield AsyncSession(connection, self.schema)
+                        except DatabaseError as error:
+                            if _needs_another_connection(error):
+                                await connection.close()
+                            raise
+                        return
+            except psycopg_pool.PoolTimeout as error:
+                why = await asyncio.get_running_loop().run_in_executor(None, self._why_no_connection)
+                raise DatabaseUnavailable(why) from error
 
     @contextmanager
     def blocking_session(self) -> Iterator[Session]:

@@ -47,7 +47,7 @@ class SqliteDatabase:
         self.telemetry = telemetry or Telemetry()
         local = LocalNotifier(self.telemetry)
         self.writer = Writer(self.path, tell=local.tell)
-        self._notifier = SqliteNotifier(local, self.writer, self.telemetry)
+        self._notifier = SqliteNotifier(local, self.writer, self.telemetry, self.make_tables)
         self.reader = self.writer if self.path == ":memory:" else Writer(self.path, reads_only=True)
         self.has_tables = False
         self.tables = SqliteTables(self)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -22,13 +22,17 @@ logger = logging.getLogger("staffa")
 class SqliteNotifier:
     """Passes on what this process tells, and what others do while anybody listens."""
 
-    def __init__(self, local: LocalNotifier, writer: Writer, telemetry: Telemetry) -> None:
+    def __init__(
+        self, local: LocalNotifier, writer: Writer, telemetry: Telemetry, make_tables: Callable[[], None]
+    ) -> None:
         self._local, self._writer, self._telemetry = local, writer, telemetry
+        self._make_tables = make_tables
         self._lock = threading.Lock()  # listeners may live on several event loops
         self._listeners = 0
         self._watched: Future[Any] | None = None
 
     async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._make_tables)
         with self._local.listening(heard, channels), self._watching() as watched:
             await asyncio.shield(asyncio.wrap_future(watched))
             self._telemetry.emit(NotifierListening())
