@@ -188,9 +188,10 @@ class _Attempt:
 
     def _was_cut_off(self) -> bool:
         """Tell whether the attempt knew that its worker shuts down: then its work may be half done."""
+        if self._running.stopped is not Stop.SHUTDOWN:
+            return False
         task = asyncio.current_task()
-        knew = self._running.heeded or (task is not None and task.cancelling() > 0)
-        return self._running.stopped is Stop.SHUTDOWN and knew
+        return self._running.heeded or (task is not None and task.cancelling() > 0)
 
     def _stopped(self, error: BaseException) -> AnyJob | None:
         """Decide what becomes of an attempt that ended by being cancelled."""

@@ -116,9 +116,12 @@ class Page:
         return self.js("document.body.innerText")
 
     def type(self, selector, text):
+        self.wait(f"document.querySelector({json.dumps(selector)})")
         self.js(f"document.querySelector({json.dumps(selector)}).value = {json.dumps(text)}")
 
     def click(self, selector):
+        """Click on what a page shows; its place may be known before its content."""
+        self.wait(f"document.querySelector({json.dumps(selector)})")
         self.js(f"document.querySelector({json.dumps(selector)}).click()")
 
     def choose_file(self, selector, path):
