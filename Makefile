@@ -17,7 +17,7 @@ demo: $(READY) ## Import 10,000 leads and join a recording with the Education CR
 	@cd $(CRM) && $(abspath $(BIN))/python -m education_crm demo
 
 test: $(READY) ## Run all tests, on SQLite and on a PostgreSQL that they start themselves
-	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the floors, as CI does
 	@$(BIN)/ruff format --check .
