@@ -156,6 +156,10 @@ async def test_one_node_is_paused_and_the_others_are_not(node: Callable[..., Sta
             assert each.attempted_by[0] == "n1"
 
 
+async def nodes_of(staffa: Staffa, count: int) -> bool:
+    return len(await staffa.acheck_queue("default")) == count
+
+
 async def test_a_pause_outlives_restarts_and_new_nodes_start_paused(node: Callable[..., Staffa]):
     first = node("n1")
     async with first:
@@ -164,8 +168,8 @@ async def test_a_pause_outlives_restarts_and_new_nodes_start_paused(node: Callab
     again, new = node("n1"), node("n2")
     go.set()
     async with listening(again, new):
+        await eventually(lambda: nodes_of(again, 2))
         await shown(again, paused=True)
-        assert len(await again.acheck_queue("default")) == 2
         assert await state(again, waiting) is State.AVAILABLE
         await new.aresume_queue("default")
         await finished(again, [waiting])
