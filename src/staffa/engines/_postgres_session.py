@@ -25,7 +25,7 @@ from psycopg.types.datetime import TimestampLoader
 from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
-from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
+from staffa.engines._sql.rows import EARLIEST, Row, exchanged, notification, objects
 from staffa.engines._sql.statements import Statement, in_schema, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
@@ -84,6 +84,9 @@ class AsyncSession:
     def job(self, row: Row) -> AnyJob:
         return _job(row)
 
+    async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        return exchanged(rows, _job)
+
 
 class PlainSession:
     """Statements on a blocking connection, with cursor and row format of our own."""
@@ -122,6 +125,9 @@ class PlainSession:
 
     def job(self, row: Row) -> AnyJob:
         return _job(row)
+
+    async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        return exchanged(rows, _job)
 
 
 # Statements

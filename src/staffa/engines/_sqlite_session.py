@@ -14,7 +14,7 @@ import msgspec
 
 from staffa._clock import instant, utc_now
 from staffa._job import AnyJob
-from staffa.engines._sql.rows import Row, read_job
+from staffa.engines._sql.rows import Row, exchanged, read_job
 from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import INSERT, Payload
@@ -78,6 +78,9 @@ class SqliteSession:
 
     def job(self, row: Row) -> AnyJob:
         return job_of(row)
+
+    async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        return exchanged(rows, job_of)
 
     async def reindex(self, name: str, within: timedelta) -> None:
         """Rebuild an index, or give up when the time is over."""

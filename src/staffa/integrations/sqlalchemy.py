@@ -27,7 +27,7 @@ from staffa._job import AnyJob
 from staffa.engine import Database, Engine
 from staffa.engines._containment import teach
 from staffa.engines._sql.engine import InsideTransaction, SqlEngine
-from staffa.engines._sql.rows import Row, notification, read_job, read_moment, written
+from staffa.engines._sql.rows import Row, exchanged, notification, read_job, read_moment, written
 from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, split, statement
 from staffa.engines._sqlite_session import encoded, job_of
@@ -140,6 +140,9 @@ class Joined(ABC):
 
     def job(self, row: Row) -> AnyJob:
         return job_of(row) if self._database.dialect == "sqlite" else _postgres_job(row)
+
+    async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        return exchanged(rows, self.job)
 
 
 class PlainSession(Joined):

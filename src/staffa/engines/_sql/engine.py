@@ -167,9 +167,7 @@ class SqlEngine:
             demand=demand,
             now=now,
         )
-        acked = sum(row[0] for row in rows if row[0] is not None)
-        taken = [db.job(row[1:]) for row in rows if row[0] is None]
-
+        acked, taken = await db.exchanged(rows)
         if acked < len(plain):
             missed += plain
         again, bounced = await self._sorted_out(db, producer, missed) if missed else ([], [])

@@ -168,6 +168,12 @@ def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], da
     )
 
 
+def exchanged(rows: Sequence[Row], job: Callable[[Row], AnyJob]) -> tuple[int, list[AnyJob]]:
+    """Part the row that counts acks from those that are jobs."""
+    acked = sum(row[0] for row in rows if row[0] is not None)
+    return acked, [job(row[1:]) for row in rows if row[0] is None]
+
+
 def stored_job(job: AnyJob, row: Row) -> AnyJob:
     job_id, state, inserted_at, scheduled_at, _ = row
     return replace(

@@ -30,3 +30,6 @@ class Session(Protocol):
 
     def job(self, row: Row) -> AnyJob:
         """Read a job from the columns that every statement lists in the same order."""
+
+    async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        """Read what an exchange gave, as its statement gives it here: how many acks were applied, and the jobs."""
