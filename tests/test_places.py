@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from nodes import finished
 from staffa import Staffa, State, Worker
 from staffa._hands import InThisThread
 from staffa._producer import Producer
@@ -123,3 +124,41 @@ async def test_a_job_that_finishes_during_the_last_exchange_is_not_forgotten(url
     await producer._last_exchange()
     assert producer._finished == [late], "handed in by `hand_back_unstoppable`, not lost"
     staffa.close()
+
+
+class Asked:
+    """An engine that remembers how many jobs were asked for, and how many finished ones handed in."""
+
+    def __init__(self, engine):
+        self._engine, self.asked = engine, []
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def exchange(self, producer, finished, demand, **named):
+        self.asked.append((len(finished), demand))
+        return await self._engine.exchange(producer, finished, demand, **named)
+
+
+async def test_a_queue_fills_all_its_places_though_it_asks_for_half_of_them_at_once(url: str):
+    running, full, go_on = [], asyncio.Event(), asyncio.Event()
+
+    class Holds(Worker, name="places.Holds"):
+        async def perform(self, job):
+            running.append(job.id)
+            if len(running) == 5:
+                full.set()
+            await go_on.wait()
+
+    staffa = Staffa(url, queues={"default": 5}, poll=timedelta(seconds=60))
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = asked = Asked(producer._engine)
+        jobs = await staffa.ainsert_all([Holds.new() for _ in range(7)])
+        await asyncio.wait_for(full.wait(), DEADLINE)
+        assert max(demand for _, demand in asked.asked) == 3
+
+        go_on.set()
+        for each in await finished(staffa, jobs):
+            assert each.state is State.COMPLETED
+        assert (0, 0) not in asked.asked, "it asks for nothing where it has nothing to say"

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from nodes import SILENCE, quick
 from staffa import Job, Staffa, State, Worker, _processes, job
 from staffa._dialogue import Begin
 from staffa._running import Running, Stop
+from staffa._threads import Threads
 from staffa.errors import InvalidWorker
 from staffa.telemetry import JobStopped
 from staffa.testing import drain, perform_job
@@ -279,7 +280,7 @@ async def test_an_attempt_whose_process_is_killed_while_it_starts_is_cut_off_and
         async with processes.place(running):
             raise AssertionError("it started")
 
-    with ThreadPoolExecutor() as threads:
+    with closing(Threads("staffa-test")) as threads:
         processes = _processes.InProcesses(threads, lambda: begin)
         attempted = asyncio.create_task(attempt(processes))
         await eventually((tmp_path / "begun").exists)

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import traceback
+from collections.abc import Awaitable
 from concurrent import futures
 from copy import copy
 from datetime import timedelta
@@ -21,8 +22,8 @@ from staffa._arguments import json_value
 from staffa._backoff import retry_delay
 from staffa._clock import LONGEST_DELAY, Clock, running_from, utc_now
 from staffa._dialogue import Lost
-from staffa._hands import Hands, InThisThread, Place, RaisedApart
-from staffa._job import AnyJob, State, current, replace
+from staffa._hands import Apart, Hands, InThisThread, RaisedApart
+from staffa._job import FAILED, AnyJob, State, current, replace
 from staffa._running import Running, Stop
 from staffa.errors import InvalidArguments, InvalidResult, JobTimeout, ProcessDied, UnknownWorker
 from staffa.telemetry import JobStarted, JobStopped, Telemetry
@@ -49,7 +50,7 @@ async def execute(
     if telemetry.hears(JobStarted):
         telemetry.emit(JobStarted(job))
 
-    attempt = _Attempt(replace(job, running=running), running, hands, clock)
+    attempt = _Attempt(job, running, hands, clock)
     after = await attempt.outcome()
 
     if after is not None and telemetry.hears(JobStopped):
@@ -73,13 +74,12 @@ class _Attempt:
 
     def __init__(self, job: AnyJob, running: Running, hands: Hands, clock: Clock) -> None:
         self.error: BaseException | None = None
-        self._job, self._running, self._hands, self._clock = job, running, hands, clock
-        self._stored = job
-        self._place: Place | None = None
+        self._running, self._hands, self._clock = running, hands, clock
+        self._job = self._stored = replace(job, running=running)
         self._worker: Worker | None = None
 
     async def outcome(self) -> AnyJob | None:
-        token = current.set(_shown(self._job))
+        token = current.set(self._job)
         try:
             if self._running.stopped is None:
                 after = await self._performed()
@@ -87,7 +87,8 @@ class _Attempt:
                 after = self._stopped(asyncio.CancelledError())
             if after is not None:
                 after = self._with_progress(after)
-                await self._hook(after)
+                if after.state in FAILED and self._worker is not None:
+                    await self._hook(self._worker, after)
         finally:
             current.reset(token)
         return after
@@ -96,8 +97,8 @@ class _Attempt:
         job, now = self._job, self._clock
         try:
             found = find(job.worker)
-            self._worker = found()
-            self._job = job = replace(job, args=found.shape.load(job.args))
+            self._worker = worker = found()
+            self._job = replace(job, args=found.shape.load(job.args))
         except UnknownWorker as error:
             return self._failed(error, str(error))
         except InvalidArguments as error:
@@ -107,7 +108,7 @@ class _Attempt:
             return self._failed(error, traced(error))
 
         try:
-            answer = await self._in_its_place(self._worker)
+            answer = await self._begun(worker)
         except asyncio.CancelledError as error:
             return self._stopped(error)
         except (KeyboardInterrupt, GeneratorExit):
@@ -120,33 +121,38 @@ class _Attempt:
             return self._failed(*_told(error))
         return self._answered(answer)
 
-    async def _in_its_place(self, worker: Worker) -> Any:
-        """Run a worker here, or in a process; that one's start is not the job's time."""
+    def _begun(self, worker: Worker) -> Awaitable[Any]:
+        """Begin a worker's code where it runs: on this loop, in a thread, or in a process."""
+        shown = _shown(self._job)
+        current.set(shown)
         options, apart = worker.options, self._hands.apart
-        if apart is None or options.executor != "process":
-            return await self._within_timeout(worker, options.timeout)
-        async with apart.place(self._running) as self._place:
-            return await self._within_timeout(worker, options.timeout)
+        if apart is not None and options.executor == "process":
+            return self._in_process(worker, apart)
+        if is_async(type(worker)):
+            return self._in_time(options.timeout, worker.perform(shown))
+        begun = self._hands.call(self._running, performed, worker, shown)
+        if isinstance(self._hands, InThisThread):  # which nobody can leave before it ends
+            return begun
+        return self._in_time(options.timeout, begun)
 
-    async def _within_timeout(self, worker: Worker, timeout: timedelta | None) -> Any:  # noqa: ASYNC109 - the worker's own option
-        in_callers_thread = isinstance(self._hands, InThisThread) and not is_async(type(worker))
-        if timeout is None or in_callers_thread:  # which nobody can leave before it ends
-            return await self._perform(worker)
+    async def _in_process(self, worker: Worker, apart: Apart) -> Any:
+        """Run a worker in a process, whose start is not the job's time."""
+        async with apart.place(self._running) as place:
+            begun = place.perform(self._running, type(worker), self._stored)
+            return await self._in_time(worker.options.timeout, begun)
+
+    def _in_time(self, timeout: timedelta | None, begun: Awaitable[Any]) -> Awaitable[Any]:
+        return begun if timeout is None else self._until(timeout, begun)
+
+    async def _until(self, timeout: timedelta, begun: Awaitable[Any]) -> Any:  # noqa: ASYNC109 - the worker's own option
         try:
             async with asyncio.timeout(timeout.total_seconds()) as deadline:
-                return await self._perform(worker)
+                return await begun
         except TimeoutError:
             if not deadline.expired():
                 raise
             self._running.stopped = self._running.stopped or Stop.LOST
             raise JobTimeout(f"{self._job.worker} timed out after {timeout.total_seconds():g} s") from None
-
-    async def _perform(self, worker: Worker) -> Any:
-        if self._place is not None:
-            return await self._place.perform(self._running, type(worker), self._stored)
-        if is_async(type(worker)):
-            return await worker.perform(_shown(self._job))
-        return await self._hands.call(self._running, performed, worker, _shown(self._job))
 
     def _answered(self, answer: object) -> AnyJob | None:  # noqa: PLR0911 - every answer, in one place
         job, now = self._job, self._clock
@@ -232,18 +238,16 @@ class _Attempt:
 
         return replace(after, meta={**after.meta, "progress": self._running.told})
 
-    async def _hook(self, after: AnyJob) -> None:
+    async def _hook(self, worker: Worker, after: AnyJob) -> None:
         """Tell the worker that its job ends unfinished; its errors do not count.
 
         A stop that comes meanwhile cuts the hook off; the outcome stands.
         """
-        if self._worker is None:
-            return
         match after.state:
             case State.DISCARDED:
-                hook = self._worker.on_discarded
+                hook = worker.on_discarded
             case State.CANCELLED:
-                hook = self._worker.on_cancelled
+                hook = worker.on_cancelled
             case _:
                 return
         try:

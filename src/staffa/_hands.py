@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from staffa._job import AnyJob
 from staffa._running import Running
+from staffa._threads import Threads
 from staffa.worker import Worker
 
 
@@ -54,17 +53,16 @@ class InThisThread:
 
 
 class InThreads:
-    """Plain functions run in threads of a pool; a running attempt remembers the one it keeps busy."""
+    """Plain functions run in threads; a running attempt remembers the one it keeps busy."""
 
-    def __init__(self, pool: Executor, apart: Apart | None = None) -> None:
-        self._pool, self.apart = pool, apart
+    def __init__(self, threads: Threads, apart: Apart | None = None) -> None:
+        self._threads, self.apart = threads, apart
 
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
-        context = contextvars.copy_context()
-        thread = self._pool.submit(context.run, _failing_alone, function, *args)
-        if running.thread is None or running.thread.done():  # a hook must not hide a thread that still runs
-            running.thread = thread
-        return await asyncio.wrap_future(thread)
+        call = self._threads.call(contextvars.copy_context().run, _failing_alone, function, *args)
+        if running.thread is None or running.thread.ended:  # a hook must not hide a thread that still runs
+            running.thread = call
+        return await call.answer
 
 
 def _failing_alone(function: Callable[..., Any], *args: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from staffa._heart import Heart
@@ -12,6 +11,7 @@ from staffa._kept import kept
 from staffa._peer import Peer
 from staffa._processes import InProcesses
 from staffa._queues import Queues
+from staffa._threads import Threads
 from staffa.config import QueueConfig
 
 
@@ -26,7 +26,7 @@ class Parts:
         heart: Heart,
         duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
         *,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         processes: InProcesses,
     ) -> None:
         self.peer = peer
@@ -55,4 +55,4 @@ class Parts:
             for task in self._duty_tasks:
                 task.cancel()
             await asyncio.gather(*self._duty_tasks, return_exceptions=True)
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from multiprocessing.connection import Pipe
 from typing import Any
@@ -33,6 +32,7 @@ from staffa._dialogue import (
 from staffa._hands import RaisedApart
 from staffa._job import AnyJob, replace
 from staffa._running import Running, Stop
+from staffa._threads import Threads
 from staffa.errors import ProcessDied
 from staffa.worker import Worker, home
 
@@ -57,7 +57,7 @@ Outcome = Answered | Raised | Stopped | ProcessDied
 class InProcesses:
     """Children that are started when jobs want them and used again, each for one job at a time."""
 
-    def __init__(self, threads: Executor, begin: Callable[[], Begin]) -> None:
+    def __init__(self, threads: Threads, begin: Callable[[], Begin]) -> None:
         self._threads, self._begin = threads, begin
         self._children: set[Child] = set()
         self._idle: list[Child] = []
@@ -157,7 +157,7 @@ class InProcesses:
             asyncio.get_running_loop().run_in_executor(None, child.end)
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        return asyncio.wrap_future(self._threads.submit(function, *args))
+        return self._threads.call(function, *args).answer
 
 
 class Place:

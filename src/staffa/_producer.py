@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -187,7 +186,7 @@ class Producer:
                 await self._look_for_pauses()
             if self._known != self.info:
                 await self._make_known(self.info)
-            await self._exchange(self._demand)
+            await self._exchange_if_needed()
             await self._tell_ended()
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
@@ -195,11 +194,18 @@ class Producer:
         else:
             self._failures = 0
 
+    async def _exchange_if_needed(self) -> None:
+        demand = self._demand
+        if demand or self._finished:
+            await self._exchange(demand)
+
     @property
     def _demand(self) -> int:
+        """Ask for at most half of the places at once: what came before runs while the database looks for more."""
         if self._stopping or self.info.paused:
             return 0
-        return max(self.info.limit - len(self._slots), 0)
+        limit = self.info.limit
+        return max(min(limit - len(self._slots), (limit + 1) // 2), 0)
 
     async def _make_known(self, info: ProducerInfo) -> None:
         await self._engine.register([info])
@@ -231,6 +237,8 @@ class Producer:
             self._exchanging = False
         for job in exchanged.taken:
             self._start(job)
+        if demand and len(exchanged.taken) == demand:  # there may be more
+            self.wake()
         self._finished += exchanged.again
         for ack in exchanged.bounced:
             logger.warning(
@@ -344,9 +352,8 @@ class Producer:
     def _free(self, slot: Slot) -> None:
         """Give the place back, when its thread has ended too."""
         thread = slot.running.thread
-        if thread is not None and not thread.done():
-            loop = asyncio.get_running_loop()
-            thread.add_done_callback(lambda _: _call(loop, self._free, slot))
+        if thread is not None and not thread.ended:
+            thread.when_ended(lambda: self._free(slot))
         else:
             self._slots.pop(slot.key, None)
         self.wake()
@@ -404,9 +411,3 @@ def _log_failure(after: AnyJob) -> None:
 def _key(job: AnyJob) -> Take:
     """Tell one taking of a job from the next: somebody may have put it back by hand while it runs."""
     return job.id, job.take
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Slot], None], slot: Slot) -> None:
-    """Call on a loop from a thread, if the loop still runs."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, slot)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from enum import Enum
 from typing import Any
+
+from staffa._threads import Call
 
 LONGEST_NOTE = 500
 LONGEST_COUNT_BITS = 63
@@ -21,11 +22,13 @@ class Stop(Enum):
 class Running:
     """A running attempt: what stops it, what it tells, and the thread it may keep busy."""
 
+    __slots__ = ("heeded", "stopped", "thread", "told")
+
     def __init__(self) -> None:
         self.stopped: Stop | None = None
         self.heeded = False
         self.told: dict[str, Any] | None = None
-        self.thread: Future[Any] | None = None
+        self.thread: Call | None = None
 
     @property
     def cancelled(self) -> bool:

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -40,6 +39,7 @@ from staffa._repeat import repeat
 from staffa._result_calls import ResultCalls
 from staffa._signals import ident, understood
 from staffa._texts import texts
+from staffa._threads import Threads
 from staffa._waiting import Waiting
 from staffa._watched import Watched
 from staffa.config import Config, QueueConfig, Testing, load, queues_of, without_password
@@ -63,9 +63,6 @@ ENGINES = {
     "postgresql": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
     "postgres": ("staffa.engines.postgres", "PostgresDatabase", "postgres"),
 }
-THREADS_MADE = (
-    100_000  # at most; queues bound how many are busy, and a thread is made only where none is idle
-)
 
 
 class Staffa(JobCalls, QueueCalls, ResultCalls):
@@ -344,7 +341,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
 
     def _assembled(self) -> Parts:
         engine = self._database.engine
-        threads = ThreadPoolExecutor(max_workers=THREADS_MADE, thread_name_prefix="staffa-job")
+        threads = Threads("staffa-job")
         processes = InProcesses(threads, partial(self._beginning, default=is_default(self)))
         self._hands = InThreads(threads, processes)
         self._queues = Queues(_weakly(self._producer), self.queues)

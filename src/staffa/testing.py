@@ -6,8 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypedDict
 from uuid import uuid4
@@ -25,6 +24,7 @@ from staffa._job import WAITING, AnyJob, Job, State, current, replace
 from staffa._lifecycle import handed_back
 from staffa._running import Running
 from staffa._spelling import hint
+from staffa._threads import Threads
 from staffa.config import Testing
 from staffa.engine import Ack, Engine, ProducerInfo
 from staffa.engines.inline import InlineEngine
@@ -110,7 +110,7 @@ async def aperform_job(worker: AnyWorker, args: object = None, /, **options: Unp
     with _as_current(job):
         if is_async(kind):
             return await kind().perform(job)
-        with ThreadPoolExecutor(1) as threads:
+        with closing(Threads("staffa-perform", 1)) as threads:
             return await InThreads(threads).call(Running(), performed, kind(), job)
 
 
@@ -196,7 +196,7 @@ def drain(staffa: Staffa, queue: str | None = "default", **options: Unpack[Drain
 
 async def adrain(staffa: Staffa, queue: str | None = "default", **options: Unpack[DrainOptions]) -> Drained:
     """Run the stored jobs of a queue; awaited. Plain workers run in a thread. See `drain`."""
-    with ThreadPoolExecutor(1, thread_name_prefix="staffa-drain") as threads:
+    with closing(Threads("staffa-drain", 1)) as threads:
         hands = InThreads(threads)
 
         async def run(job: AnyJob, staffa: Staffa) -> AnyJob | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from datetime import datetime, timedelta
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from pathlib import Path
 from typing import (
     Any,
@@ -517,7 +517,10 @@ def _crons(worker: type[Worker], given: object) -> tuple[Cron, ...]:
 
 def is_async(worker: type[Worker]) -> bool:
     """Tell whether a worker runs on the event loop; decided by its function, once."""
-    return inspect.iscoroutinefunction(worker.perform)
+    return _is_coroutine_function(worker.perform)
+
+
+_is_coroutine_function = lru_cache(inspect.iscoroutinefunction)
 
 
 def performed(worker: Worker, job: AnyJob) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from staffa._hands import Hands, InThisThread, InThreads
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
 from staffa._running import Running
+from staffa._threads import Threads
 from staffa.engine import (
     Ack,
     Backlog,
@@ -49,7 +49,7 @@ class InlineDatabase:
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
         self._notifier, self.tables = LocalNotifier(telemetry), NoTables()
-        self._threads = ThreadPoolExecutor(thread_name_prefix="staffa-inline")
+        self._threads = Threads("staffa-inline")
         self.engine = InlineEngine(InThreads(self._threads), telemetry)
         self.plain = PlainInlineEngine(InThisThread(), telemetry)
 
@@ -72,7 +72,7 @@ class InlineDatabase:
     async def close(self) -> None: ...
 
     def dispose(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def examine(self) -> list[Finding]:
         return [

@@ -1,0 +1,153 @@
+"""Threads for plain functions, whose answers come back to an event loop many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
+
+MOST = 100_000  # queues bound how many are busy, and a thread is made only where none is idle
+IDLE_SECONDS = 60.0
+
+Waiting: TypeAlias = "queue.SimpleQueue[Call | None]"  # None is the end
+
+
+class Call:
+    """A function on its way through a thread. Whoever awaits `answer` may leave; the thread goes on until `ended`."""
+
+    __slots__ = ("_error", "_ran", "_returns", "_then", "_value", "_work", "answer", "ended")
+
+    def __init__(self, work: Callable[[], Any], returns: Returns) -> None:
+        self.answer: asyncio.Future[Any] = returns.loop.create_future()
+        self.ended = False
+        self._work, self._returns = work, returns
+        self._then: Callable[[], object] | None = None
+        self._ran, self._value = False, None
+        self._error: BaseException | None = None
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Call back on the loop when the thread is free again, which it is not yet."""
+        self._then = then
+
+    def run(self) -> None:
+        """Run in a thread, unless nobody waits any more."""
+        if not self.answer.cancelled():
+            self._ran = True
+            try:
+                self._value = self._work()
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                self._error = error
+        self.skip()
+
+    def skip(self) -> None:
+        """Go back without an answer, if there is none."""
+        self._returns.add(self)
+
+    def end(self) -> None:
+        """Answer, on the loop."""
+        self.ended = True
+        if not self.answer.done():
+            if not self._ran:
+                self.answer.cancel()
+            elif self._error is not None:
+                self.answer.set_exception(self._error)
+            else:
+                self.answer.set_result(self._value)
+        if self._then is not None:
+            self._then()
+
+
+class Returns:
+    """Calls on their way back to one loop: the first wakes it, and all that are there by then go with it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, freed: Callable[[int], None]) -> None:
+        self.loop, self._freed = loop, freed
+        self._calls: deque[Call] = deque()
+        self._coming = False
+
+    def add(self, call: Call) -> None:
+        self._calls.append(call)
+        if not self._coming:
+            self._coming = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._coming = False  # first, so that who comes meanwhile is taken along or wakes us again
+        delivered = 0
+        while self._calls:
+            self._calls.popleft().end()
+            delivered += 1
+        self._freed(delivered)
+
+
+class Threads:
+    """Runs functions in threads, at once while fewer than `most` are busy. Idle ones go after a minute.
+
+    An executor of `concurrent.futures` wakes the loop for each answer and costs about six times as much.
+    The threads are daemons: a program that ends does not wait for what still runs.
+    """
+
+    def __init__(self, name: str, most: int = MOST) -> None:
+        self._name, self._most = name, most
+        self._waiting: Waiting = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._made = self._busy = self._named = 0
+        self._closed = False
+        self._returns: Returns | None = None
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Call:
+        """Run a function in a thread; to be called on a running event loop, which gets the answer."""
+        call = Call(partial(function, *args), self._returns_to(asyncio.get_running_loop()))
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("these threads were dismissed")
+            self._busy += 1
+            self._waiting.put(call)
+            if self._made < min(self._busy, self._most):
+                self._make_thread()
+        return call
+
+    def close(self) -> None:
+        """Begin nothing more; the idle end now, the busy when they are done."""
+        with self._lock:
+            self._closed = True
+            with suppress(queue.Empty):
+                while call := self._waiting.get_nowait():
+                    call.skip()
+            for _ in range(self._made):
+                self._waiting.put(None)
+
+    def _returns_to(self, loop: asyncio.AbstractEventLoop) -> Returns:
+        returns = self._returns
+        if returns is None or returns.loop is not loop:
+            returns = self._returns = Returns(loop, self._freed)
+        return returns
+
+    def _make_thread(self) -> None:
+        self._made += 1
+        self._named += 1
+        threading.Thread(target=self._serve, name=f"{self._name}_{self._named}", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (call := self._next()) is not None:
+            call.run()
+
+    def _next(self) -> Call | None:
+        while True:
+            try:
+                return self._waiting.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._waiting.empty():
+                        self._made -= 1
+                        return None
+
+    def _freed(self, calls: int) -> None:
+        with self._lock:
+            self._busy -= calls

@@ -1,0 +1,141 @@
+"""Threads run what blocks, and answer the loop that asked."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from staffa import _threads
+from staffa._threads import Threads
+
+DEADLINE = 10
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    with closing(Threads("staffa-test")) as threads:
+        yield threads
+
+
+def named(name: str) -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith(name)]
+
+
+async def eventually_gone(name: str) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while named(name):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_function_runs_in_another_thread_and_its_answer_comes_back(threads: Threads):
+    ident, total = await threads.call(lambda *given: (threading.get_ident(), sum(given)), 1, 2).answer
+    assert ident != threading.get_ident()
+    assert total == 3
+
+
+async def test_what_a_function_raises_is_raised_where_it_is_awaited(threads: Threads):
+    with pytest.raises(ZeroDivisionError):
+        await threads.call(lambda: 1 / 0).answer
+
+
+async def test_functions_that_block_wait_for_no_other(threads: Threads):
+    together = threading.Barrier(20)
+    calls = [threads.call(together.wait, DEADLINE) for _ in range(20)]
+    assert sorted([await each.answer for each in calls]) == list(range(20))
+
+
+async def test_no_more_threads_are_made_than_allowed():
+    with closing(Threads("staffa-two", 2)) as threads:
+        idents = {await each.answer for each in [threads.call(threading.get_ident) for _ in range(50)]}
+        assert 1 <= len(idents) <= 2
+
+
+async def test_whoever_leaves_is_not_answered_and_hears_when_the_thread_is_free(threads: Threads):
+    begun, go_on, free = threading.Event(), threading.Event(), asyncio.Event()
+
+    def block() -> None:
+        begun.set()
+        go_on.wait(DEADLINE)
+
+    call = threads.call(block)
+    await asyncio.to_thread(begun.wait, DEADLINE)
+    call.answer.cancel()
+    assert not call.ended
+    call.when_ended(free.set)
+
+    go_on.set()
+
+    await asyncio.wait_for(free.wait(), DEADLINE)
+    assert call.ended
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun():
+    ran = []
+    with closing(Threads("staffa-one", 1)) as threads:
+        go_on = threading.Event()
+        first = threads.call(go_on.wait, DEADLINE)
+        left = threads.call(ran.append, "left")
+        left.answer.cancel()
+        go_on.set()
+        await first.answer
+        await threads.call(ran.append, "last").answer
+    assert ran == ["last"]
+
+
+async def test_closed_threads_begin_nothing_more_and_end_when_they_are_done():
+    go_on, ran = threading.Event(), []
+    threads = Threads("staffa-closed", 1)
+    busy = threads.call(go_on.wait, DEADLINE)
+    waiting = threads.call(ran.append, "waiting")
+
+    threads.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting.answer
+    with pytest.raises(RuntimeError, match="dismissed"):
+        threads.call(print)
+    go_on.set()
+    assert await busy.answer is True
+    await eventually_gone("staffa-closed")
+    assert ran == []
+
+
+async def test_idle_threads_go_and_others_are_made_when_needed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.01)
+    with closing(Threads("staffa-idle")) as threads:
+        await threads.call(threading.get_ident).answer
+        await eventually_gone("staffa-idle")
+        assert await threads.call(lambda: "again").answer == "again"
+
+
+def test_each_loop_gets_its_own_answers(threads: Threads):
+    async def ask(number: int) -> list[int]:
+        return [await threads.call(lambda each=each: number * each).answer for each in range(100)]
+
+    found: dict[int, list[int]] = {}
+    loops = [
+        threading.Thread(target=lambda number=number: found.update({number: asyncio.run(ask(number))}))
+        for number in range(4)
+    ]
+    for each in loops:
+        each.start()
+    for each in loops:
+        each.join(DEADLINE)
+    assert found == {number: [number * each for each in range(100)] for number in range(4)}
+
+
+def test_an_answer_for_a_loop_that_is_gone_harms_nobody(threads: Threads):
+    go_on = threading.Event()
+
+    async def leave() -> None:
+        threads.call(go_on.wait, DEADLINE)
+
+    asyncio.run(leave())
+    go_on.set()
+
+    async def ask() -> str:
+        return await threads.call(lambda: "here").answer
+
+    assert asyncio.run(ask()) == "here"
