@@ -107,6 +107,32 @@ def test_what_json_cannot_hold_faithfully_is_refused_by_its_place(value, told: s
     assert refused(value).startswith(told)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [NOON, {1}, b"x", float("inf"), 2**64, "a\0b", "\ud800", "ä\ud800", {1: 2}, {"\udfff": 1}],
+    ids=repr,
+)
+def test_what_is_refused_alone_is_refused_among_the_rest(value):
+    with pytest.raises(InvalidArguments, match=r"args\['b'\]\[1\]\['c'\]"):
+        json_object({"a": 1, "b": ["x", {"a": None, "c": value}]})
+
+
+def test_a_hundred_levels_are_kept_and_one_more_is_refused():
+    deep: Any = 1
+    for _ in range(99):
+        deep = [deep]
+    assert json_object({"value": deep}) == {"value": deep}
+    assert refused([deep]).endswith("is nested deeper than 100 levels")
+
+
+def test_lists_and_objects_that_are_kept_are_copies():
+    given: dict[str, Any] = {"list": [[1]], "object": {"in": {"it": 1}}, "text": "ä"}
+    kept = json_object(given)
+    given["list"][0].append(2)
+    given["object"]["in"]["it"] = given["text"] = 2
+    assert kept == {"list": [[1]], "object": {"in": {"it": 1}}, "text": "ä"}
+
+
 def test_what_contains_itself_is_refused():
     endless: list[Any] = []
     endless.append(endless)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from staffa._arguments import json_object
+from staffa._arguments import SURROGATE, json_object
 from staffa._clock import LONGEST_DELAY
 from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, Job, State, replace
 from staffa._unique import key_of, replacement_of, unique_of
@@ -77,7 +76,9 @@ def _check_delay(delay: object) -> None:
 
 def is_text(value: object) -> bool:
     """Tell whether a value is text that databases can hold: no NUL, no lone surrogates."""
-    return isinstance(value, str) and "\0" not in value and not re.search("[\ud800-\udfff]", value)
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    return value.isascii() or not SURROGATE.search(value)
 
 
 def tidy_tags(tags: Sequence[str]) -> list[str]:

@@ -212,7 +212,7 @@ class Using(Generic[P]):
     """A worker with options set, ready to build or store a job."""
 
     def __init__(self, worker: type[Worker], bind: Callable[..., object], options: JobOptions) -> None:
-        if unknown := sorted(options.keys() - JobOptions.__annotations__.keys()):
+        if options and (unknown := sorted(options.keys() - JobOptions.__annotations__.keys())):
             raise TypeError(
                 _unknown_option(f"{worker.__qualname__}.using()", unknown[0], JobOptions.__annotations__)
             )
@@ -225,13 +225,12 @@ class Using(Generic[P]):
             "queue": defaults.queue,
             "max_attempts": defaults.max_attempts,
             "priority": defaults.priority,
+            "tags": [*defaults.tags],
             "unique": defaults.unique,
             "replace": defaults.replace,
-            **{key: value for key, value in self._options.items() if key not in ("connection", "instance")},
         }
-        if not chosen["unique"]:
-            chosen |= {"unique": None, "replace": self._options.get("replace")}
-        chosen["tags"] = [*defaults.tags, *texts("tags", self._options.get("tags", ()), InvalidJob)]
+        if self._options:
+            _put_over(chosen, self._options)
         stored = self._worker.shape.store(self._bind(*args, **kwargs))
         return Job(worker=defaults.name, args=stored, **chosen)
 
@@ -247,6 +246,15 @@ class Using(Generic[P]):
 
     def _instance(self) -> Enqueuer:
         return self._options.get("instance") or default_instance()
+
+
+def _put_over(chosen: dict[str, Any], options: JobOptions) -> None:
+    """Put options that are given over those of the worker; tags are added to its own."""
+    tags = [*chosen["tags"], *texts("tags", options.get("tags", ()), InvalidJob)]
+    chosen |= {key: value for key, value in options.items() if key not in ("connection", "instance")}
+    chosen["tags"] = tags
+    if not chosen["unique"]:
+        chosen |= {"unique": None, "replace": options.get("replace")}
 
 
 class JobFunction(Generic[P, R]):
