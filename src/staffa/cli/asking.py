@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from staffa._filter import JobFilter
 from staffa._job import State, state_of
 from staffa.cli.enqueue import object_of
+from staffa.cli.options import taking_options
 from staffa.config import duration
 from staffa.errors import ConfigError
 
@@ -51,19 +51,7 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
         asked = {name: given.pop(name) for name in FILTER}
         command(settings, _fields(asked), **given)
 
-    hints = get_type_hints(command, include_extras=True)
-    first, _, *own = inspect.signature(command).parameters.values()
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        first,
-        *(each.replace(annotation=hints[each.name], kind=keyword) for each in own),
-        *(inspect.Parameter(name, keyword, default=None, annotation=FILTER[name]) for name in FILTER),
-    ]
-    shown: Any = called
-    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
-    shown.__signature__ = inspect.Signature(parameters)
-    shown.__annotations__ = {each.name: each.annotation for each in parameters[1:]}
-    return called
+    return taking_options(called, command, supplied=2, options=FILTER)
 
 
 def _fields(asked: dict[str, Any]) -> dict[str, Any]:

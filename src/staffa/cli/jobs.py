@@ -18,6 +18,7 @@ from staffa._spelling import unknown
 from staffa.cli.asking import asking
 from staffa.cli.consent import ask
 from staffa.cli.enqueue import instant_of, object_of
+from staffa.cli.options import taking_options
 from staffa.cli.printing import (
     AsJson,
     counted,
@@ -138,19 +139,31 @@ def show(
         typer.echo(f"  {sentence}")
 
 
+def acting(command: Callable[..., Act]) -> Callable[..., None]:
+    """Make a command that says what to do with jobs do so: it asks which, is sure, and tells what was done."""
+
+    def called(
+        settings: Settings,
+        wanted: dict[str, Any],
+        ids: Ids = None,
+        *,
+        all_jobs: All = False,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        json: AsJson = False,
+        **own: Any,
+    ) -> None:
+        act = command(settings, **own)
+        _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+
+    return taking_options(called, command, supplied=1)
+
+
 @commands.command("retry")
 @configured
 @asking
-def retry(
-    settings: Settings,
-    wanted: dict[str, Any],
-    ids: Ids = None,
-    *,
-    all_jobs: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: AsJson = False,
-) -> None:
+@acting
+def retry(_: Settings) -> Act:
     """Make jobs available again.
 
     Each gets one attempt more if it had used all, so that it truly runs.
@@ -161,29 +174,20 @@ def retry(
     holders: dict[str | None, AnyJob] = {}
 
     def retry_meant(staffa: Staffa, meant: JobFilter) -> list[int]:
-        if wanted or not ids:
+        if not _by_id(meant):
             return staffa.retry_all(meant)
-        answers = staffa.retry(*ids)
+        answers = staffa.retry(*meant.given()["ids"])
         holders.update({job.unique_key: job for job in answers if job.conflict})
         return [job.id or 0 for job in answers if not job.conflict]
 
-    act = Act("retried", RETRYABLE, partial(_why_not_retried, holders=holders), retry_meant)
-    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+    return Act("retried", RETRYABLE, partial(_why_not_retried, holders=holders), retry_meant)
 
 
 @commands.command("cancel")
 @configured
 @asking
-def cancel(
-    settings: Settings,
-    wanted: dict[str, Any],
-    ids: Ids = None,
-    *,
-    all_jobs: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: AsJson = False,
-) -> None:
+@acting
+def cancel(_: Settings) -> Act:
     """Cancel jobs that are not finished.
 
     Those that run are told to stop.
@@ -191,39 +195,28 @@ def cancel(
     JSON: {"cancelled": [ids], "refused": [{"id", "reason"}]}, or {"would_be_cancelled": number}. Exits 1 if
     any was refused.
     """
-    act = Act("cancelled", CANCELLABLE, _why_not_cancelled, lambda staffa, jobs: staffa.cancel_all(jobs))
-    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+    return Act("cancelled", CANCELLABLE, _why_not_cancelled, lambda staffa, jobs: staffa.cancel_all(jobs))
 
 
 @commands.command("delete")
 @configured
 @asking
-def delete(
-    settings: Settings,
-    wanted: dict[str, Any],
-    ids: Ids = None,
-    *,
-    all_jobs: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: AsJson = False,
-) -> None:
+@acting
+def delete(_: Settings) -> Act:
     """Delete jobs that are not executing.
 
     JSON: {"deleted": [ids], "refused": [{"id", "reason"}]}, or {"would_be_deleted": number}. Exits 1 if any
     was refused.
     """
-    act = Act("deleted", DELETABLE, _why_not_deleted, lambda staffa, jobs: staffa.delete_all(jobs))
-    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+    return Act("deleted", DELETABLE, _why_not_deleted, lambda staffa, jobs: staffa.delete_all(jobs))
 
 
 @commands.command("update")
 @configured
 @asking
+@acting
 def update(
     settings: Settings,
-    wanted: dict[str, Any],
-    ids: Ids = None,
     *,
     change: Annotated[
         list[str],
@@ -234,11 +227,7 @@ def update(
             " scheduled_at. May be repeated.",
         ),
     ],
-    all_jobs: All = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: AsJson = False,
-) -> None:
+) -> Act:
     """Change jobs that are stored.
 
     An attempt that runs ends as it began; scheduled_at changes only while a job waits.
@@ -254,8 +243,7 @@ def update(
             settings.know_workers(staffa)
         return staffa.update_all(jobs, **changes)
 
-    act = Act("updated", states, _why_not_updated, change_all)
-    _act(settings, act, _meant(wanted, ids, all_jobs=all_jobs), dry_run=dry_run, sure=yes, json=json)
+    return Act("updated", states, _why_not_updated, change_all)
 
 
 # Which jobs, and who is sure
@@ -273,7 +261,7 @@ def _meant(wanted: dict[str, Any], ids: Sequence[int] | None, *, all_jobs: bool)
 
 
 def _act(settings: Settings, act: Act, wanted: JobFilter, *, dry_run: bool, sure: bool, json: bool) -> None:
-    by_id = wanted.given().keys() == {"ids"}
+    by_id = _by_id(wanted)
     with settings.instance(looks=True) as staffa:
         if dry_run or not (by_id or sure):
             number = staffa.count(wanted.only(act.states))
@@ -288,6 +276,10 @@ def _act(settings: Settings, act: Act, wanted: JobFilter, *, dry_run: bool, sure
             tell_json({act.done: done, "refused": []})
         else:
             typer.echo(f"{counted(len(done), 'job')} {'is' if len(done) == 1 else 'are'} {act.done}.")
+
+
+def _by_id(wanted: JobFilter) -> bool:
+    return wanted.given().keys() == {"ids"}
 
 
 def _tell_number(act: Act, number: int, *, json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from staffa._printable import printable
 from staffa._spelling import unknown
+from staffa.cli.options import taking_options
 from staffa.config import Config, load
 from staffa.engines.sqlite import path_of
 from staffa.errors import ConfigError, DatabaseError, InvalidFilter, JobError, StaffaError, WorkerError
@@ -172,9 +172,7 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
         with _refusing():
             command(Settings({**(context.obj or {}), **_present(shared)}), **given)
 
-    hints = get_type_hints(command, include_extras=True)
-    own = list(inspect.signature(command).parameters.values())[1:]
-    return _shown_as(called, command, [each.replace(annotation=hints[each.name]) for each in own])
+    return taking_options(called, command, supplied=1, options=SHARED)
 
 
 def remember(command: Callable[..., None]) -> Callable[..., None]:
@@ -184,26 +182,7 @@ def remember(command: Callable[..., None]) -> Callable[..., None]:
         context.obj = _present({name: given.pop(name) for name in SHARED})
         command(**given)
 
-    hints = get_type_hints(command, include_extras=True)
-    own = inspect.signature(command).parameters.values()
-    return _shown_as(called, command, [each.replace(annotation=hints[each.name]) for each in own])
-
-
-def _shown_as(
-    called: Callable[..., None], command: Callable[..., None], own: list[inspect.Parameter]
-) -> Callable[..., None]:
-    """Show Typer the parameters that a command has, and the shared ones."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY, annotation=typer.Context),
-        *(each.replace(kind=keyword) for each in own),
-        *(inspect.Parameter(name, keyword, default=None, annotation=SHARED[name]) for name in SHARED),
-    ]
-    shown: Any = called
-    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
-    shown.__signature__ = inspect.Signature(parameters)
-    shown.__annotations__ = {each.name: each.annotation for each in parameters}
-    return called
+    return taking_options(called, command, supplied=0, options=SHARED)
 
 
 def _present(given: Mapping[str, Any]) -> dict[str, Any]:
