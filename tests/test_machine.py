@@ -438,6 +438,36 @@ async def test_jobs_start_in_order_of_priority_then_time(url: str) -> None:
 # Duties
 
 
+class Urgent(Worker, name="machine.Urgent"):
+    async def perform(self, job: Job) -> None:
+        told["urgent"] = job
+
+
+class Breeds(Worker, name="machine.Breeds"):
+    """Leaves another one like itself, until something urgent has run: a backlog that never ends by itself."""
+
+    async def perform(self, job: Job) -> None:
+        told["bred"] = True
+        if "urgent" not in told:
+            await told["staffa"].ainsert(Breeds.using(priority=5).new())
+
+
+async def test_an_urgent_job_does_not_wait_for_the_end_of_the_backlog(url: str) -> None:
+    staffa = told["staffa"] = quick(url, queues={"default": 5})
+    async with staffa:
+        await staffa.ainsert_all([Breeds.using(priority=5).new() for _ in range(100)])
+        await eventually(lambda: "bred" in told)
+        [urgent] = await finished(staffa, [await staffa.ainsert(Urgent.new())])
+        assert urgent.state is State.COMPLETED
+
+
+async def test_an_urgent_job_starts_at_once_where_there_is_room(url: str) -> None:
+    """The queue is told of it, and does not look by itself."""
+    async with quick(url, poll=timedelta(minutes=5)) as staffa:
+        await finished(staffa, await staffa.ainsert_all([Answer.using(priority=5).new(do="it")] * 25))
+        await finished(staffa, [await staffa.ainsert(Urgent.new())])
+
+
 async def test_one_node_leads_and_another_takes_over_when_it_stops(url: str) -> None:
     first, second = quick(url), quick(url)
     changes: list[LeaderChanged] = []

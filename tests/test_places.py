@@ -98,8 +98,8 @@ class Exchanges:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    async def exchange(self, producer, finished, demand):
-        exchanged = await self._engine.exchange(producer, finished, demand)
+    async def exchange(self, *args, **named):
+        exchanged = await self._engine.exchange(*args, **named)
         self._meanwhile()
         return exchanged
 

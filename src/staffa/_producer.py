@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from staffa._backoff import reconnect_delay, retry_delay
+from staffa._cursor import Cursor
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands
 from staffa._job import FAILED, FINAL, AnyJob, State
@@ -89,6 +90,7 @@ class Producer:
         self._poll, self._grace = poll.total_seconds(), grace.total_seconds()
         self._heartbeat = heartbeat.total_seconds()
         self._watched = watched or Watched()
+        self._cursor = Cursor()
         self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
@@ -227,14 +229,16 @@ class Producer:
     async def _exchange(self, demand: int) -> None:
         finished, self._finished = self._finished, []
         self._exchanging = True
+        look = self._cursor.look(time.monotonic())
         try:
-            exchanged = await self._engine.exchange(self.info, finished, demand)
+            exchanged = await self._engine.exchange(self.info, finished, demand, after=look.after)
         except BaseException:
             self._finished = finished + self._finished
             self._unsure = True
             raise
         finally:
             self._exchanging = False
+        self._cursor.found(look, exchanged.taken, demand, time.monotonic())
         for job in exchanged.taken:
             self._start(job)
         if demand and len(exchanged.taken) == demand:  # there may be more
@@ -321,8 +325,9 @@ class Producer:
 
     async def _rest(self, deadline: float = math.inf) -> None:
         """Wait until something finishes or comes in, but not for ever."""
+        now = time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(self._poll, max(deadline - time.monotonic(), 0.001))):
+            async with asyncio.timeout(max(min(self._poll, self._cursor.owed(now), deadline - now), 0.001)):
                 await self._wake.wait()
         self._wake.clear()
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from staffa._cursor import Place
 from staffa._filter import JobFilter
 from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
@@ -196,11 +197,13 @@ class Engine(Reader, Protocol):
         finished: Sequence[Ack],
         demand: int,
         *,
+        after: Place | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
         """Record what a queue finished and take what it may start, in one round trip.
 
-        Only attempts that still hold their job are recorded. Jobs come in order of priority, time and id.
+        Only attempts that still hold their job are recorded. Jobs come in order of priority, time and id;
+        those that come before `after` may be passed over.
         """
 
     async def reconcile(self, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from contract import NOW, SECOND, Trial, error_of, failed, finals, ids, job, these
+from contract import HOUR, NOW, SECOND, Trial, error_of, failed, finals, ids, job, these
 from staffa import State, _lifecycle
+from staffa._cursor import START, place_of
 from staffa._job import replace
 from staffa.engine import Ack
 
@@ -30,6 +31,41 @@ async def test_never_more_is_taken_than_demanded(trial: Trial):
     await trial.insert_many(5)
     producer = await trial.producer()
     assert [len(await trial.take(producer, demand)) for demand in (0, 2, 1, 9, 9)] == [0, 2, 1, 2, 0]
+
+
+async def test_a_look_behind_a_place_finds_all_that_come_after_it_in_order(trial: Trial):
+    producer = await trial.producer()
+    earlier = [job(priority=1, scheduled_at=NOW - each * SECOND) for each in (9, 8)]
+    [first, *rest] = await trial.insert(
+        *earlier,
+        *(job(priority=1, scheduled_at=NOW - 7 * SECOND) for _ in range(2)),
+        job(priority=1, scheduled_at=NOW - 6 * SECOND),
+        job(priority=2, scheduled_at=NOW - 9 * SECOND),
+    )
+    taken = (await trial.engine.exchange(producer, [], 1, now=NOW)).taken
+    assert ids(taken) == [first.id]
+    for each in rest:
+        exchanged = await trial.engine.exchange(producer, [], 1, after=place_of(taken[-1]), now=NOW)
+        taken += exchanged.taken
+        assert ids(exchanged.taken) == [each.id]
+    assert (await trial.engine.exchange(producer, [], 1, after=place_of(taken[-1]), now=NOW)).taken == []
+
+
+async def test_what_comes_before_a_place_is_passed_over_at_most_until_somebody_looks_for_all(trial: Trial):
+    producer = await trial.producer()
+    [last] = await trial.insert(job(priority=5))
+    await trial.take(producer)
+    urgent, early = await trial.insert(job(), job(priority=5, scheduled_at=NOW - HOUR))
+    seen = (await trial.engine.exchange(producer, [], 9, after=place_of(last), now=NOW)).taken
+    assert ids(seen) == ([] if trial.is_postgres else ids([urgent, early]))
+    seen += await trial.take(producer)
+    assert ids(seen) == ids([urgent, early])
+
+
+async def test_there_are_no_jobs_before_the_start(trial: Trial):
+    stored = await trial.insert(job(priority=0, scheduled_at=NOW - HOUR))
+    exchanged = await trial.engine.exchange(await trial.producer(), [], 9, after=START, now=NOW)
+    assert ids(exchanged.taken) == ids(stored)
 
 
 async def test_a_queue_takes_only_its_own_jobs(trial: Trial):

@@ -81,6 +81,9 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
             "node": "n",
             "queue": "default",
             "demand": len(ids),
+            "after_priority": 0,
+            "after_time": NOW,
+            "after_id": 5,
         },
         "settle_jobs": {"settled": _json([_settled(each) for each in ids]), "ids": ids},
         "progress_jobs": {
@@ -155,6 +158,9 @@ def _refuse_scans(plans: dict[str, str]) -> None:
     assert scans == {}
     exchange = plans["exchange_jobs"]
     assert "Index Scan using staffa_jobs_available_index" in exchange
+    assert "(ROW(priority, scheduled_at, id) > ROW(" in next(
+        line for line in exchange.splitlines() if "Index Cond: ((queue = " in line
+    )
     assert "Join" not in exchange
     assert exchange.count("oban_jobs_pkey") >= 3
     assert "staffa_jobs_due_index" in plans["stage_jobs"]

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from properties.model import FINAL, RULES, Expected, Model
 from staffa import Job, State, Unique, _lifecycle
 from staffa._bridge import at_once
+from staffa._cursor import Place, place_of
 from staffa._filter import JobFilter
 from staffa._job import replace
 from staffa.engine import Ack, Beat, Engine, Exchanged, ProducerInfo
@@ -106,6 +107,7 @@ class Producer:
     """A queue of a process: what it runs, and what it has not handed in for sure."""
 
     info: ProducerInfo
+    place: Place | None = None
     running: list[Job] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
 
@@ -130,6 +132,7 @@ class Ground:
     engine: Engine
     sql: Callable[[str], list[tuple[Any, ...]]]
     clear: Callable[[], None]
+    looks_behind: bool
 
 
 busy_producer = st.runner().flatmap(lambda machine: st.sampled_from(machine.busy()))
@@ -210,6 +213,12 @@ class Machine(RuleBasedStateMachine):
         for producer in self.producers:
             self._exchange(producer, [], demand)
 
+    @rule(demand=few)
+    def everyone_takes_what_comes_next(self, demand: int) -> None:
+        """Look behind the job that was taken last; what comes before it may be passed over."""
+        for producer in self.producers:
+            self._exchange(producer, [], demand, after=producer.place)
+
     @rule(producer=unsure_producer, ended=some_outcomes, demand=few)
     def finish(self, producer: Producer, ended: list[Outcome], demand: int) -> None:
         """Let attempts end, hand in what is finished, take more."""
@@ -226,26 +235,30 @@ class Machine(RuleBasedStateMachine):
         producer.end(ended, self.model.now)
         self._exchanged(producer, demand)
 
-    def _exchange(self, producer: Producer, ended: list[Outcome], demand: int) -> None:
+    def _exchange(
+        self, producer: Producer, ended: list[Outcome], demand: int, *, after: Place | None = None
+    ) -> None:
         producer.end(ended, self.model.now)
-        exchanged = self._exchanged(producer, demand)
+        exchanged = self._exchanged(producer, demand, after=after)
         producer.finished = []
         producer.running += exchanged.taken
+        if exchanged.taken:
+            producer.place = place_of(exchanged.taken[-1])
 
-    def _exchanged(self, producer: Producer, demand: int) -> Exchanged:
+    def _exchanged(self, producer: Producer, demand: int, *, after: Place | None = None) -> Exchanged:
         me, queue = producer.info.id, producer.info.queue
         acks = [each.ack for each in producer.finished]
         held = {key(ack.held) for ack in acks if self.model.holds(*key(ack.held), me)}
         for ack, outcome, at in producer.finished:
             self.model.finish(*key(ack.held), me, outcome.kind, at=at, delay=outcome.delay)
-        expected = self.model.take(me, queue, demand)
+        expected = self.model.take(me, queue, demand, after=after if self.ground.looks_behind else None)
         late = {
             key(ack.held)
             for ack in acks
             if key(ack.held) not in held and not self.model.shows(*key(ack.held), me, ack.after.state)
         }
 
-        exchanged = self.ask("exchange", producer.info, acks, demand, now=self.model.now)
+        exchanged = self.ask("exchange", producer.info, acks, demand, after=after, now=self.model.now)
 
         note(f"  {me} handed in {takes(ack.held for ack in acks)}; late were {sorted(late)}")
         note(f"  {me} took {takes(exchanged.taken)}")

@@ -52,6 +52,11 @@ class Expected:
     key: str | None = None
     inserted_at: datetime | None = None
 
+    @property
+    def place(self) -> tuple[int, datetime, int]:
+        """Where it stands in the order in which jobs are taken."""
+        return self.priority, self.due, self.id
+
     def is_held(self, producer: str, take: int) -> bool:
         """Whether this is still the running attempt of that producer, the only one that may say a word."""
         return self.state == "executing" and self.producer == producer and self.take == take
@@ -123,11 +128,14 @@ class Model:
 
     # What runs
 
-    def take(self, producer: str, queue: str, demand: int) -> list[Expected]:
+    def take(
+        self, producer: str, queue: str, demand: int, *, after: tuple[int, datetime, int] | None = None
+    ) -> list[Expected]:
         if producer in self.dead:
             return []
         waiting = [job for job in self.jobs.values() if (job.state, job.queue) == ("available", queue)]
-        waiting.sort(key=lambda job: (job.priority, job.due, job.id))
+        waiting = [job for job in waiting if after is None or job.place > after]
+        waiting.sort(key=lambda job: job.place)
         for job in waiting[:demand]:
             job.take += 1
             job.producer, job.taken_at = producer, self.now

@@ -28,7 +28,7 @@ def sqlite_ground(sqlite_url: str) -> Iterator[Ground]:
         def clear() -> None:
             shell.executescript("; ".join(f"delete from {table}" for table in [*TABLES, "sqlite_sequence"]))
 
-        yield Ground(database.plain, sql, clear)
+        yield Ground(database.plain, sql, clear, looks_behind=False)
     database.dispose()
 
 
@@ -45,7 +45,7 @@ def postgres_ground(postgres_url: str) -> Iterator[Ground]:
             statements = [f"delete from {table}" for table in TABLES]
             shell.execute("; ".join([*statements, "select setval('oban_jobs_id_seq', 1, false)"]).encode())
 
-        yield Ground(database.plain, sql, clear)
+        yield Ground(database.plain, sql, clear, looks_behind=True)
     database.dispose()
 
 

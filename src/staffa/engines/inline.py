@@ -10,6 +10,7 @@ from typing import Any
 
 from staffa._bridge import at_once
 from staffa._clock import running_from, utc_now
+from staffa._cursor import Place
 from staffa._executor import execute
 from staffa._filter import JobFilter
 from staffa._finding import Finding, notice
@@ -140,7 +141,13 @@ class InlineEngine:
         return after or taken
 
     async def exchange(
-        self, producer: ProducerInfo, finished: Sequence[Ack], demand: int, *, now: datetime | None = None
+        self,
+        producer: ProducerInfo,
+        finished: Sequence[Ack],
+        demand: int,
+        *,
+        after: Place | None = None,
+        now: datetime | None = None,
     ) -> Exchanged:
         return Exchanged([], [], [])
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 
+from staffa._cursor import START
 from staffa.cli.bench.place import QUEUE, Raw, in_peace
 from staffa.engines._postgres_session import PLACEHOLDER, translated
 from staffa.engines._sql.statements import quoted_name, statement
@@ -104,6 +105,9 @@ class RawPostgres:
                 "node": "bench",
                 "queue": QUEUE,
                 "demand": demand,
+                "after_priority": START.priority,
+                "after_time": START.scheduled_at,
+                "after_id": START.id,
                 "now": None,
             },
         )

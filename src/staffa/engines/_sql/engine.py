@@ -13,6 +13,7 @@ import msgspec
 
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY, instant
+from staffa._cursor import START, Place, place_of
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
@@ -35,7 +36,6 @@ from staffa.engine import (
 )
 from staffa.engines._sql import keys
 from staffa.engines._sql.rows import (
-    EARLIEST,
     Row,
     conditions,
     fence,
@@ -147,6 +147,7 @@ class SqlEngine:
         finished: Sequence[Ack],
         demand: int,
         *,
+        after: Place | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
         plain = [ack for ack in finished if _is_plain(ack)]
@@ -157,6 +158,7 @@ class SqlEngine:
             settled = await self._settle_each(db, other)
             missed += [ack for ack in other if fence(ack.held) not in settled]
 
+        place = after or START
         rows = await db.run(
             "exchange_jobs",
             ids=[ack.held.id for ack in plain],
@@ -165,6 +167,9 @@ class SqlEngine:
             node=producer.node,
             queue=producer.queue,
             demand=demand,
+            after_priority=place.priority,
+            after_time=place.scheduled_at,
+            after_id=place.id,
             now=now,
         )
         acked, taken = await db.exchanged(rows)
@@ -172,7 +177,7 @@ class SqlEngine:
             missed += plain
         again, bounced = await self._sorted_out(db, producer, missed) if missed else ([], [])
         return Exchanged(
-            sorted((job for job in taken if job.state is State.EXECUTING), key=_order), again, bounced
+            sorted((job for job in taken if job.state is State.EXECUTING), key=place_of), again, bounced
         )
 
     @word
@@ -537,10 +542,6 @@ def _is_plain(ack: Ack) -> bool:
         and ack.after.meta is ack.held.meta
         and ack.after.errors is ack.held.errors
     )
-
-
-def _order(job: AnyJob) -> tuple[int, Any, int | None]:
-    return job.priority, job.scheduled_at or EARLIEST, job.id
 
 
 async def _clock(db: Session) -> datetime:

@@ -1,6 +1,6 @@
 -- Own version: one round trip does both halves. Ids are gathered in arrays so that no statistics can turn
 -- the primary key look-up into a join over the whole table; the fence says `state::text` so that no partial
--- index can serve it. Jobs without an attempt left are discarded, not taken.
+-- index can serve it. Those who took jobs before look behind them, past no dead entries. Jobs without an attempt left are discarded, not taken.
 with acked as (
   update oban_jobs set state = 'completed', completed_at = coalesce(:now::timestamptz, now()) at time zone 'UTC'
   where id = any(array(
@@ -23,6 +23,7 @@ taken as (
   where id = any(array(
     select id from oban_jobs
     where state = 'available' and queue = :queue
+      and (priority, scheduled_at, id) > (:after_priority::integer, :after_time::timestamptz at time zone 'UTC', :after_id::bigint)
       and exists (select from staffa_producers where id = :producer and expired_at is null)
     order by priority, scheduled_at, id
     limit :demand
