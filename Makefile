@@ -30,11 +30,11 @@ fmt: $(READY) ## Format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## Measure jobs per second and latency on a database of its own
-	@$(BIN)/staffa bench $(ARGS)
+bench: $(READY) ## Measure beside other job systems: QUICK=1 under three minutes, FULL=1 under an hour
+	@$(BIN)/python -m bench --scale $(if $(QUICK),quick,$(if $(FULL),full,default)) $(ARGS)
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache $(CRM)/.pytest_cache $(CRM)/.ruff_cache
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache $(CRM)/.pytest_cache $(CRM)/.ruff_cache .bench
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -1,0 +1,247 @@
+"""Where measures are taken: databases, workers of Staffa, peers, and how long a backlog takes them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench import jobs
+from bench.contenders import CONTENDERS, Contender
+from bench.databases import Ask, Postgres, Site, Sqlite
+from bench.environments import ROOT, Unavailable, python_of
+from bench.filling import Filling
+from bench.processes import Failed, Program
+from bench.scale import Scale
+from bench.tally import Tally
+
+T = TypeVar("T")
+
+UNFINISHED = "from oban_jobs where state not in ('completed', 'discarded', 'cancelled')"
+STARTING_SECONDS = 30.0
+PREPARING_SECONDS = 60.0
+LOOK_SECONDS = 0.002
+STILL_SECONDS = 0.1
+SAMPLE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Drained:
+    """How fast a backlog went, and how many jobs had begun after each quarter of a second."""
+
+    per_second: float
+    began: list[int]
+
+
+@dataclass
+class Lab:
+    """All that measures share."""
+
+    scale: Scale
+    folder: Path
+    postgres: Postgres
+    sqlite: Sqlite
+    say: Callable[[str], None]
+    missing: dict[str, str] = field(default_factory=dict)
+    _chosen: dict[str, Any] = field(default_factory=dict)
+    _stored: dict[str, int] = field(default_factory=dict)
+    _files: int = 0
+
+    # Databases
+
+    @contextmanager
+    def filled(self, site: Site, filling: Filling) -> Iterator[str]:
+        """Give the URL of a fresh database that holds what was asked for."""
+        with site.copy(filling.name, lambda url: filling.make(site, url)) as url:
+            gc.collect()
+            yield url
+
+    # Staffa
+
+    @contextmanager
+    def worker(
+        self, url: str, tally: Tally, *, queues: str, environment: dict[str, str] | None = None
+    ) -> Iterator[Program]:
+        """Run `staffa run` in a process of its own."""
+        with Program(
+            [sys.executable, "-m", "staffa", "run", "--log-level", "warning"],
+            log=self.file("staffa.log"),
+            cwd=ROOT,
+            environment={
+                "STAFFA_DATABASE": url,
+                "STAFFA_QUEUES": queues,
+                "STAFFA_MODULES": jobs.__name__,
+                jobs.TALLY: str(tally.path),
+                **(environment or {}),
+            },
+        ) as program:
+            yield program
+
+    def drain(
+        self,
+        site: Site,
+        filling: Filling,
+        concurrency: int,
+        *,
+        processes: int = 1,
+        seconds: float | None = None,
+        beside: Callable[[str], Any] | None = None,
+    ) -> Drained:
+        """Let Staffa run a backlog; `beside` gives a context that lasts as long."""
+        with self.filled(site, filling) as url, ExitStack() as around:
+            if beside is not None:
+                around.enter_context(beside(url))
+            ask = around.enter_context(site.asking(url))
+            tallies = [self.tally() for _ in range(processes)]
+            programs = [
+                around.enter_context(self.worker(url, tally, queues=f"{jobs.QUEUE}:{concurrency}"))
+                for tally in tallies
+            ]
+            return timed(
+                programs,
+                tallies,
+                ask,
+                unfinished=UNFINISHED,
+                stored=filling.jobs,
+                seconds=seconds or self.scale.seconds,
+            )
+
+    # Peers
+
+    def drain_peer(self, name: str, setting: int, *, jobs: int, processes: int = 1) -> Drained:
+        """Let a peer run a backlog. Raises `Unavailable` where it cannot."""
+        peer = CONTENDERS[name]
+        if name in self.missing:
+            raise Unavailable(self.missing[name])
+        site: Site = self.postgres if peer.database == "postgres" else self.sqlite
+        try:
+            with site.copy(f"{name}_{jobs}", lambda url: self._fill_peer(peer, url, jobs)) as url:
+                return self._drain_peer(peer, site, url, setting=setting, jobs=jobs, processes=processes)
+        except (Failed, Unavailable) as error:
+            self.missing[name] = str(error)
+            raise Unavailable(str(error)) from error
+
+    def _fill_peer(self, peer: Contender, url: str, jobs: int) -> None:
+        self._ask_peer(peer, "prepare", url=url)
+        found = self._ask_peer(peer, "fill", url=url, jobs=jobs, seconds=self.scale.seconds)
+        self._stored[f"{peer.name}_{jobs}"] = found["stored"]
+        self._chosen[f"{peer.name} inserts"] = found["stored"] / found["seconds"]
+
+    def _drain_peer(
+        self, peer: Contender, site: Site, url: str, *, setting: int, jobs: int, processes: int
+    ) -> Drained:
+        stored = self._stored[f"{peer.name}_{jobs}"]
+        with ExitStack() as around:
+            ask = around.enter_context(site.asking(url))
+            tallies = [self.tally() for _ in range(processes)]
+            programs = [
+                around.enter_context(
+                    self._peer(peer, "work", url=url, tally=str(tally.path), setting=setting)
+                )
+                for tally in tallies
+            ]
+            return timed(
+                programs, tallies, ask, unfinished=peer.unfinished, stored=stored, seconds=self.scale.seconds
+            )
+
+    def _ask_peer(self, peer: Contender, verb: str, **given: Any) -> Any:
+        with self._peer(peer, verb, **given) as program:
+            return program.answer(PREPARING_SECONDS + self.scale.seconds)
+
+    def _peer(self, peer: Contender, verb: str, **given: Any) -> Program:
+        interpreter = python_of(peer.name, peer.requires, peer.python)
+        return Program(
+            [str(interpreter), "-m", f"bench.peers.{peer.name}", verb, json.dumps(given)],
+            log=self.file(f"{peer.name}.log"),
+            cwd=ROOT,
+            environment={"PYTHONPATH": None},
+        )
+
+    def inserts_of(self, name: str) -> float | None:
+        """Give how many jobs a second a peer stored while its tables were filled."""
+        return self._chosen.get(f"{name} inserts")
+
+    # Choosing and alternating
+
+    def best(self, key: str, settings: Sequence[T], measure: Callable[[T], float]) -> T:
+        """Try settings once each; remember the best for all rows that need it."""
+        if key not in self._chosen:
+            self._chosen[key] = settings[0] if len(settings) == 1 else max(settings, key=measure)
+            self.say(f"{key}: best with {self._chosen[key]}")
+        chosen: T = self._chosen[key]
+        return chosen
+
+    def alternate(self, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+        """Measure one after the other, round by round; what is not available is left out."""
+        found: dict[str, list[float]] = {name: [] for name in measures}
+        for number in range(self.scale.rounds):
+            for name in [*found]:
+                self.say(f"round {number + 1}: {name}")
+                try:
+                    found[name].append(measures[name]())
+                except Unavailable as error:
+                    self.say(f"not measured: {error}")
+                    del found[name]
+        return found
+
+    # Files
+
+    def tally(self, slots: int = 0) -> Tally:
+        """Make a fresh tally."""
+        return Tally(self.file("tally"), slots)
+
+    def file(self, kind: str) -> Path:
+        self._files += 1
+        return self.folder / f"{self._files}-{kind}"
+
+
+def timed(
+    programs: Sequence[Program],
+    tallies: Sequence[Tally],
+    ask: Ask,
+    *,
+    unfinished: str,
+    stored: int,
+    seconds: float,
+) -> Drained:
+    """Wait from the first job's start until the database shows nothing unfinished, or the time is up."""
+    began: list[int] = []
+    first = first_start(programs, tallies)
+    ends = first + seconds
+    seen = 0
+    moved = sampled = time.monotonic()
+    while (now := time.monotonic()) < ends:
+        count = sum(tally.began for tally in tallies)
+        if count != seen:
+            seen, moved = count, now
+        if now - sampled >= SAMPLE_SECONDS:
+            sampled = now
+            began.append(count)
+        if count >= stored or now - moved >= STILL_SECONDS:
+            moved = now
+            if not ask(f"select 1 {unfinished} limit 1"):
+                return Drained(stored / (time.monotonic() - first), began)
+        for program in programs:
+            program.check()
+        time.sleep(LOOK_SECONDS)
+    now = time.monotonic()
+    [(left,)] = ask(f"select count(*) {unfinished}")
+    return Drained((stored - left) / (now - first), began)
+
+
+def first_start(programs: Sequence[Program], tallies: Sequence[Tally]) -> float:
+    """Wait until the first job begins; give when that was."""
+    patience = time.monotonic() + STARTING_SECONDS
+    while not any(tally.began for tally in tallies):
+        for program in programs:
+            program.check()
+        if time.monotonic() > patience:
+            raise Failed(f"no job began within {STARTING_SECONDS:.0f} s")
+        time.sleep(LOOK_SECONDS)
+    return min(tally.first for tally in tallies if tally.began)

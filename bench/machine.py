@@ -1,0 +1,58 @@
+"""On what it was measured, and with which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from bench.contenders import CONTENDERS
+
+SYNCS = 100
+PACKAGES = ("staffa", "psycopg", "msgspec")
+
+
+def described(folder: Path) -> dict[str, str]:
+    """Describe this machine; the time of an fdatasync is measured where the databases are."""
+    return {
+        "cores": str(os.cpu_count()),
+        "processor": _processor(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "fdatasync": f"{_fdatasync(folder) * 1e6:.0f} µs (median)",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of what is measured."""
+    found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
+    found |= {name: version(name) for name in PACKAGES}
+    found |= {peer.name: ", ".join(peer.requires) for peer in CONTENDERS.values()}
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _fdatasync(folder: Path) -> float:
+    """Give the median of the seconds that it takes to write a page for good."""
+    took = []
+    with (folder / "sync").open("wb", buffering=0) as file:
+        for _ in range(SYNCS):
+            file.write(bytes(8192))
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return median(took)

@@ -1,0 +1,38 @@
+"""The three things asked of every peer: make your tables, store jobs in bulk, run them until you are killed.
+
+Only the standard library is imported here, since every peer's environment has to have it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+CHUNK = 1_000
+
+
+def answer(verbs: dict[str, Callable[..., Any]]) -> None:
+    """Do what the command line says: a verb, and its arguments as JSON. What comes of it is printed as JSON."""
+    verb, given = sys.argv[1], json.loads(sys.argv[2])
+    sys.stdout.write(f"{json.dumps(verbs[verb](**given))}\n")
+
+
+def chunks(jobs: int, seconds: float) -> Iterator[int]:
+    """Give sizes of chunks until so many jobs are stored, or the time is up."""
+    ends = time.monotonic() + seconds
+    for first in range(0, jobs, CHUNK):
+        if time.monotonic() > ends:
+            return
+        yield min(CHUNK, jobs - first)
+
+
+async def stored(jobs: int, seconds: float, store: Callable[[int], Awaitable[Any]]) -> dict[str, float]:
+    """Store jobs in chunks; tell how many, and how long it took."""
+    count, began = 0, time.monotonic()
+    for size in chunks(jobs, seconds):
+        await store(size)
+        count += size
+    return {"stored": count, "seconds": time.monotonic() - began}

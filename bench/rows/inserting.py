@@ -1,0 +1,118 @@
+"""How fast jobs are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+from bench import raw_postgres, raw_sqlite
+from bench.databases import Site
+from bench.filling import Filling
+from bench.jobs import Noop
+from bench.lab import Lab
+from bench.results import Check, Figure, RowResult, at_least, ratios
+from staffa import Staffa, Unique
+
+STAFFA, UNIQUE, RAW = "Staffa, insert_all", "Staffa, insert_all of unique jobs", "raw multi-row insert"
+SPEED = "rows/s"
+BLOCK = 50
+
+
+def bulk_postgres(lab: Lab, key: str, what: str) -> RowResult:
+    form, chunk = lab.best(
+        "raw multi-row insert",
+        lab.scale.raw_inserts,
+        lambda each: _on(lab, lab.postgres, partial(_raw_postgres, lab.scale.search_jobs, *each)),
+    )
+    found = lab.alternate(
+        {
+            STAFFA: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs, False)),
+            RAW: lambda: _on(lab, lab.postgres, partial(_raw_postgres, lab.scale.jobs, form, chunk)),
+            UNIQUE: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs, True)),
+        }
+    )
+    checks = [
+        at_least(0.6, "insert_all / raw multi-row insert", ratios(found[STAFFA], found[RAW])),
+        at_least(0.2, "unique / raw multi-row insert", ratios(found[UNIQUE], found[RAW])),
+    ]
+    return _row(key, what, checks, found, [f"raw: {form}, {chunk:,} rows a statement"])
+
+
+def bulk_sqlite(lab: Lab, key: str, what: str) -> RowResult:
+    found = lab.alternate(
+        {
+            STAFFA: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs, False)),
+            RAW: lambda: _on(lab, lab.sqlite, lambda url: raw_sqlite.insert_all(url, lab.scale.jobs)),
+            UNIQUE: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs, True)),
+        }
+    )
+    checks = [
+        at_least(100_000, "insert_all", found[STAFFA], SPEED),
+        at_least(100_000 / 3, "unique", found[UNIQUE], SPEED),
+    ]
+    return _row(key, what, checks, found)
+
+
+def single(lab: Lab, key: str, what: str) -> RowResult:
+    """Take turns every few jobs, as commits are as fast as the disk is at that moment."""
+    ours, raw = [], []
+    for number in range(lab.scale.rounds):
+        lab.say(f"round {number + 1}: one at a time")
+        with lab.filled(lab.postgres, Filling()) as url, asyncio.Runner() as runner:
+            mine, theirs = runner.run(_in_turns(url, lab.scale.singles))
+        ours.append(mine)
+        raw.append(theirs)
+    checks = [at_least(0.8, "aenqueue / raw single-row insert", ratios(ours, raw))]
+    return _row(key, what, checks, {"Staffa, aenqueue": ours, "raw single-row insert and pg_notify": raw})
+
+
+async def _in_turns(url: str, seconds: float) -> tuple[float, float]:
+    ours = theirs = 0.0
+    count = 0
+    raw = raw_postgres.Single(url)
+    async with Staffa(url, run_queues=False, default=True) as staffa:
+        ends = time.monotonic() + 2 * seconds
+        enqueue = Noop.using(instance=staffa).aenqueue
+        while time.monotonic() < ends:
+            began = time.perf_counter()
+            for _ in range(BLOCK):
+                await enqueue()
+            between = time.perf_counter()
+            for _ in range(BLOCK):
+                raw.one()
+            ours += between - began
+            theirs += time.perf_counter() - between
+            count += BLOCK
+    raw.close()
+    return count / ours, count / theirs
+
+
+def _on(lab: Lab, site: Site, measure: Callable[[str], float]) -> float:
+    with lab.filled(site, Filling()) as url:
+        return measure(url)
+
+
+def _raw_postgres(jobs: int, form: str, chunk: int, url: str) -> float:
+    return raw_postgres.insert_all(url, form, jobs, chunk)
+
+
+def _stored(jobs: int, unique: bool, url: str) -> float:
+    """Build jobs and store them with one call, as users do."""
+    staffa = Staffa(url, run_queues=False)
+    staffa.insert(Noop.new())  # opens the connection
+    make = Noop.using(unique=Unique()) if unique else Noop.using()
+    began = time.perf_counter()
+    staffa.insert_all([make.new(number=number) for number in range(jobs)])
+    took = time.perf_counter() - began
+    staffa.close()
+    return jobs / took
+
+
+def _row(
+    key: str, what: str, checks: list[Check], found: dict[str, list[float]], notes: list[str] | None = None
+) -> RowResult:
+    return RowResult(
+        key, what, checks, [Figure(name, SPEED, values) for name, values in found.items()], notes or []
+    )

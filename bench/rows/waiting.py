@@ -1,0 +1,156 @@
+"""How long jobs wait that could start at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bench import raw_postgres
+from bench.databases import Site
+from bench.filling import Filling
+from bench.jobs import QUEUE, Marking
+from bench.lab import Lab
+from bench.processes import Failed
+from bench.results import Figure, RowResult, at_most, percentile, ratios
+from bench.tally import Tally
+from staffa import Staffa
+from staffa.cli.bench.ours import latencies
+from staffa.cli.bench.sqlite import SqliteBench
+
+WARM_UP = 20
+PAUSE_SECONDS = 0.006
+PATIENCE_SECONDS = 20.0
+AHEAD = timedelta(seconds=2)
+LIMIT = 10
+
+
+def latency_postgres(lab: Lab, key: str, what: str) -> RowResult:
+    """Enqueue in one process, start in another, and take turns with a raw loop that listens."""
+    ours: list[list[float]] = []
+    raw: list[list[float]] = []
+    for number in range(lab.scale.rounds):
+        lab.say(f"round {number + 1}: latency")
+        mine, theirs = _beside_raw(lab)
+        ours.append(mine)
+        raw.append(theirs)
+    checks = [
+        at_most(2.5, "p50", _percentiles(ours, 50), "ms"),
+        at_most(1.5, "p99 / p99 of a raw LISTEN loop", ratios(_percentiles(ours, 99), _percentiles(raw, 99))),
+    ]
+    figures = [*_latency_figures("Staffa", ours), *_latency_figures("raw LISTEN loop", raw)]
+    series = {"Staffa, PostgreSQL": _milliseconds(ours), "raw LISTEN loop": _milliseconds(raw)}
+    return RowResult(key, what, checks, figures, series=series)
+
+
+def latency_sqlite(lab: Lab, key: str, what: str) -> RowResult:
+    alone: list[list[float]] = []
+    across: list[list[float]] = []
+    for number in range(lab.scale.rounds):
+        lab.say(f"round {number + 1}: latency on SQLite")
+        with lab.filled(lab.sqlite, Filling()) as url:
+            alone.append(latencies(SqliteBench(url), lab.scale.samples))
+            across.append(_latencies(lab, url, lambda: None))
+    checks = [
+        at_most(1, "p50 in one process", _percentiles(alone, 50), "ms"),
+        at_most(5, "p50 across two", _percentiles(across, 50), "ms"),
+    ]
+    figures = [*_latency_figures("one process", alone), *_latency_figures("across two", across)]
+    series = {
+        "Staffa, SQLite, one process": _milliseconds(alone),
+        "Staffa, SQLite, two": _milliseconds(across),
+    }
+    return RowResult(key, what, checks, figures, series=series)
+
+
+def scheduled(lab: Lab, key: str, what: str) -> RowResult:
+    """Let jobs fall due one after another while many more wait for a later day."""
+    checks, figures = [], []
+    for site in (lab.postgres, lab.sqlite):
+        late: list[list[float]] = []
+        for number in range(lab.scale.rounds):
+            lab.say(f"round {number + 1}: scheduled jobs, {site.kind}")
+            late.append(_lateness(lab, site))
+        checks.append(at_most(100, f"p99 late, {site.kind}", _percentiles(late, 99), "ms"))
+        figures += _latency_figures(site.kind, late)
+    return RowResult(key, what, checks, figures)
+
+
+def _beside_raw(lab: Lab) -> tuple[list[float], list[float]]:
+    raw: list[float] = []
+    with ExitStack() as around:
+        url, other = (around.enter_context(lab.filled(lab.postgres, Filling())) for _ in range(2))
+        arrival = around.enter_context(raw_postgres.listening(other))
+        ours = _latencies(lab, url, lambda: raw.append(arrival()))
+    return ours, raw[WARM_UP:]
+
+
+def _latencies(lab: Lab, url: str, between: Callable[[], object]) -> list[float]:
+    """Give the seconds from enqueueing here to the start in a worker's process."""
+    samples = lab.scale.samples + WARM_UP
+    tally = lab.tally(samples)
+
+    async def enqueue() -> list[float]:
+        found = []
+        async with Staffa(url, run_queues=False) as staffa:
+            for slot in range(samples):
+                began = time.monotonic()
+                await staffa.ainsert(Marking.new(slot=slot))
+                found.append(await _marked(tally, slot) - began)
+                await asyncio.sleep(PAUSE_SECONDS)
+                between()
+                await asyncio.sleep(PAUSE_SECONDS)
+        return found[WARM_UP:]
+
+    with lab.worker(url, tally, queues=f"{QUEUE}:{LIMIT}"):
+        return _run(enqueue())
+
+
+def _lateness(lab: Lab, site: Site) -> list[float]:
+    tally = lab.tally(lab.scale.samples)
+    with ExitStack() as around:
+        url = around.enter_context(lab.filled(site, Filling(scheduled=lab.scale.waiting)))
+        around.enter_context(lab.worker(url, tally, queues=f"{QUEUE}:100"))
+        staffa = Staffa(url, run_queues=False)
+        wall, monotonic = datetime.now(UTC), time.monotonic()
+        spread = timedelta(seconds=lab.scale.watched) / lab.scale.samples
+        due = [AHEAD + spread * slot for slot in range(lab.scale.samples)]
+        staffa.insert_all(
+            [Marking.using(scheduled_at=wall + later).new(slot=slot) for slot, later in enumerate(due)]
+        )
+
+        async def wait() -> list[float]:
+            return [await _marked(tally, slot) for slot in range(lab.scale.samples)]
+
+        starts = _run(wait())
+        staffa.close()
+    return [start - (monotonic + later.total_seconds()) for start, later in zip(starts, due, strict=True)]
+
+
+async def _marked(tally: Tally, slot: int) -> float:
+    patience = time.monotonic() + PATIENCE_SECONDS
+    while (found := tally.marked(slot)) is None:
+        if time.monotonic() > patience:
+            raise Failed(f"job {slot} did not begin within {PATIENCE_SECONDS:.0f} s")
+        await asyncio.sleep(PAUSE_SECONDS / 4)
+    return found
+
+
+def _run(coroutine: Coroutine[Any, Any, list[float]]) -> list[float]:
+    with asyncio.Runner() as runner:
+        return runner.run(coroutine)
+
+
+def _percentiles(rounds: list[list[float]], percent: int) -> list[float]:
+    return [percentile(each, percent) * 1000 for each in rounds]
+
+
+def _latency_figures(name: str, rounds: list[list[float]]) -> list[Figure]:
+    return [Figure(f"{name}, p{percent}", "ms", _percentiles(rounds, percent)) for percent in (50, 99)]
+
+
+def _milliseconds(rounds: list[list[float]]) -> list[float]:
+    return sorted(round(value * 1000, 3) for each in rounds for value in each)

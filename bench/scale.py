@@ -1,0 +1,102 @@
+"""How much is measured: quick, as usual, or everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from bench.raw_postgres import BATCHES, EXCHANGES, INSERTS
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of measures. Each measure ends after `seconds` or `jobs`, whichever comes first."""
+
+    name: str
+    jobs: int
+    seconds: float
+    rounds: int
+    search_jobs: int
+    concurrencies: tuple[int, ...]
+    threads: tuple[int, ...]
+    raw_settings: tuple[tuple[str, int], ...]
+    raw_inserts: tuple[tuple[str, int], ...]
+    backlogs: tuple[int, ...]
+    samples: int
+    waiting: int
+    watched: float
+    singles: float
+    starts: int
+    peers: tuple[str, ...]
+    finished: int = 0
+    pinned: int = 0
+    kept_running: int = 0
+    long_seconds: float = 120
+    searches: bool = True
+
+    @property
+    def writes_page(self) -> bool:
+        return self.name in ("default", "full")
+
+
+MOST_PEERS = ("oban", "pgqueuer", "procrastinate", "chancy", "awa", "dbos", "huey")
+
+QUICK = Scale(
+    "quick",
+    jobs=30_000,
+    seconds=4,
+    rounds=3,
+    search_jobs=10_000,
+    concurrencies=(500,),
+    threads=(20,),
+    raw_settings=tuple(product(EXCHANGES, (1000,))),
+    raw_inserts=(("unnest", 5_000), ("json", 5_000)),
+    backlogs=(10_000, 50_000),
+    samples=150,
+    waiting=20_000,
+    watched=4,
+    singles=0.7,
+    starts=3,
+    peers=("pgqueuer", "huey"),
+    searches=False,
+)
+DEFAULT = Scale(
+    "default",
+    jobs=100_000,
+    seconds=20,
+    rounds=3,
+    search_jobs=30_000,
+    concurrencies=(100, 200, 500),
+    threads=(10, 20, 50),
+    raw_settings=tuple(product(EXCHANGES, BATCHES)),
+    raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),
+    backlogs=(10_000, 100_000),
+    samples=500,
+    waiting=100_000,
+    watched=15,
+    singles=3,
+    starts=5,
+    peers=MOST_PEERS,
+)
+FULL = Scale(
+    "full",
+    jobs=100_000,
+    seconds=20,
+    rounds=5,
+    search_jobs=50_000,
+    concurrencies=(100, 200, 350, 500),
+    threads=(5, 10, 20, 50, 100),
+    raw_settings=tuple(product(EXCHANGES, BATCHES)),
+    raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),
+    backlogs=(10_000, 100_000, 1_000_000),
+    samples=1_000,
+    waiting=100_000,
+    watched=60,
+    singles=5,
+    starts=10,
+    peers=MOST_PEERS,
+    finished=1_000_000,
+    pinned=400_000,
+    kept_running=1_000_000,
+)
+SCALES = {each.name: each for each in (QUICK, DEFAULT, FULL)}
