@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 Payload = Mapping[str, Any]
@@ -30,6 +32,15 @@ class Notifier(Protocol):
 
         When listening begins, also again, the first channel gets an empty payload: much may have been told.
         """
+
+
+def read_payload(text: str) -> Payload | None:
+    """Read a JSON object; None where it is none."""
+    with suppress(ValueError, TypeError, RecursionError):
+        payload = json.loads(text)
+        if isinstance(payload, dict):
+            return payload
+    return None
 
 
 def naming(ids: Iterable[int]) -> list[Payload]:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import gzip
-import json
 import logging
 import zlib
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import psycopg
 
 from staffa._backoff import reconnect_delay
-from staffa.notifier import CHANNELS, Heard, Payload
+from staffa.notifier import CHANNELS, Heard, Payload, read_payload
 from staffa.telemetry import NotificationMalformed, NotifierListening, NotifierLost, Telemetry
 
 logger = logging.getLogger("staffa")
@@ -75,10 +74,8 @@ class PostgresNotifier:
 
 def decoded(text: str) -> Payload | None:
     """Read a payload in any of Oban's three forms: JSON, `Z:` and gzip in base64, gzip in base64. None: neither."""
-    with suppress(ValueError, binascii.Error, OSError, EOFError, zlib.error, RecursionError):
+    with suppress(ValueError, binascii.Error, OSError, EOFError, zlib.error):
         if text.startswith(("Z:", "H4sI")):
             text = gzip.decompress(base64.b64decode(text.removeprefix("Z:"))).decode()
-        payload = json.loads(text)
-        if isinstance(payload, dict):
-            return payload
+        return read_payload(text)
     return None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from staffa.engines._sqlite_writer import News, Writer
-from staffa.notifier import CHANNELS, INSERT, Heard, Payload
+from staffa.notifier import CHANNELS, INSERT, Heard, read_payload
 from staffa.notifiers.local import LocalNotifier
 from staffa.telemetry import NotificationMalformed, NotifierListening, Telemetry
 
@@ -67,12 +66,3 @@ class SqliteNotifier:
                 self._telemetry.emit(NotificationMalformed(notice.channel, notice.text))
             else:
                 self._local.tell(notice.channel, [payload])
-
-
-def read_payload(text: str) -> Payload | None:
-    """Read a JSON object; None where it is none."""
-    with suppress(ValueError, TypeError, RecursionError):
-        payload = json.loads(text)
-        if isinstance(payload, dict):
-            return payload
-    return None
