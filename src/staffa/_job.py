@@ -46,6 +46,28 @@ LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
 ATTEMPTS = range(1, 2**31)  # at most, by the column's type
 
+OBAN_COLUMNS = (
+    "id",
+    "state",
+    "queue",
+    "worker",
+    "args",
+    "meta",
+    "tags",
+    "errors",
+    "attempt",
+    "max_attempts",
+    "priority",
+    "attempted_by",
+    "inserted_at",
+    "scheduled_at",
+    "attempted_at",
+    "completed_at",
+    "discarded_at",
+    "cancelled_at",
+)
+"""The columns of a job in Oban's table, as people are shown them."""
+
 Replacement = Sequence[str] | Mapping[State, Sequence[str]]
 
 

@@ -14,33 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from staffa._clock import instant
-from staffa._job import AnyJob
+from staffa._job import OBAN_COLUMNS, AnyJob
 from staffa._printable import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 AsJobJson = Annotated[bool, typer.Option("--json", help="Answer with the stored job, by its columns.")]
 
 SPANS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-COLUMNS_OF_A_JOB = (
-    "id",
-    "state",
-    "queue",
-    "worker",
-    "args",
-    "meta",
-    "tags",
-    "errors",
-    "attempt",
-    "max_attempts",
-    "priority",
-    "attempted_by",
-    "inserted_at",
-    "scheduled_at",
-    "attempted_at",
-    "completed_at",
-    "discarded_at",
-    "cancelled_at",
-)
 
 
 def tell_json(value: object) -> None:
@@ -51,7 +31,7 @@ def tell_json(value: object) -> None:
 
 def job_object(job: AnyJob) -> dict[str, Any]:
     """Show a job by the names and formats of its columns: instants are UTC with six digits and Z."""
-    return with_instants({name: getattr(job, name) for name in COLUMNS_OF_A_JOB})
+    return with_instants({name: getattr(job, name) for name in OBAN_COLUMNS})
 
 
 def with_instants(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from staffa.engines._postgres_session import sql, translating
 from staffa.engines._sql.migrations import (
     FOUNDATION,
     JOB_INDEX,
+    above,
     checked,
     indexes_jobs,
     lost_tables,
-    migrations,
+    pending,
     qualified,
     script,
     there,
@@ -112,7 +113,7 @@ class PostgresTables:
         maker = "staffa" if FOUNDATION in done else "oban"
         return TablesStatus(
             applied=[version for version in done if version != FOUNDATION],
-            pending=[version for version in migrations(DIALECT) if version not in done],
+            pending=pending(DIALECT, done),
             made_by=maker if found else None,
             oban_version=found.comment if found else None,
             trouble=trouble_with(found, self._schema) if found else None,
@@ -122,9 +123,7 @@ class PostgresTables:
         wanted = checked(DIALECT, to)
         with self._turn(), self._line() as line:
             done = self._applied(line)
-            missing = [
-                version for version in migrations(DIALECT) if version not in done and version <= wanted
-            ]
+            missing = pending(DIALECT, done, wanted)
             if not missing:
                 return []
             found = found_table(line, self._schema)
@@ -146,7 +145,7 @@ class PostgresTables:
             done = self._applied(line)
             if done:
                 self._execute(line, way_back(DIALECT, done, to))
-            return sorted((version for version in done if version > to), reverse=True)
+            return above(done, to)
 
     def losses(self, to: int) -> dict[str, int]:
         with self._line() as line:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
+from staffa._job import OBAN_COLUMNS
 from staffa.engine import TablesStatus
-from staffa.engines._sql.migrations import FOUNDATION, checked, lost_tables, migrations, there, way_back
+from staffa.engines._sql.migrations import FOUNDATION, above, checked, lost_tables, pending, there, way_back
 from staffa.engines._sql.statements import statement
 from staffa.engines._sqlite_session import Execute
 from staffa.errors import SchemaUnsupported
 
 DIALECT = "sqlite"
-OBAN_COLUMNS = frozenset(
-    (
-        *(
-            "id",
-            "state",
-            "queue",
-            "worker",
-            "args",
-            "meta",
-            "tags",
-            "errors",
-            "attempt",
-            "max_attempts",
-            "priority",
-        ),
-        *("inserted_at", "scheduled_at", "attempted_at", "attempted_by"),
-        *("cancelled_at", "completed_at", "discarded_at"),
-    )
-)
 
 
 def forward(execute: Execute, to: int | None = None) -> list[int]:
@@ -37,7 +19,7 @@ def forward(execute: Execute, to: int | None = None) -> list[int]:
         statement(DIALECT, "make_version_table")
     )  # writing first: who only reads may not write after another
     done = applied(execute)
-    missing = [version for version in migrations(DIALECT) if version not in done and version <= wanted]
+    missing = pending(DIALECT, done, wanted)
     if missing and not done and (why := _unusable(execute)):
         raise SchemaUnsupported(why)
     for version in missing:
@@ -49,10 +31,9 @@ def forward(execute: Execute, to: int | None = None) -> list[int]:
 def back(execute: Execute, to: int) -> list[int]:
     """Take versions away, the newest first; give them."""
     kept, done = checked(DIALECT, to), applied(execute)
-    going = sorted((version for version in done if version > kept), reverse=True)
-    for sql in way_back(DIALECT, done, to) if done else []:
+    for sql in way_back(DIALECT, done, kept) if done else []:
         execute(sql)
-    return going
+    return above(done, kept)
 
 
 def losses(execute: Execute, to: int) -> dict[str, int]:
@@ -71,7 +52,7 @@ def status(execute: Execute) -> TablesStatus:
     there_is_one = bool(_columns(execute))
     return TablesStatus(
         applied=versions,
-        pending=[version for version in migrations(DIALECT) if version not in done],
+        pending=pending(DIALECT, done),
         made_by=("staffa" if ours else "oban") if there_is_one else None,
         trouble=None if done else _unusable(execute),
     )
@@ -85,7 +66,7 @@ def applied(execute: Execute) -> list[int]:
 def _unusable(execute: Execute) -> str | None:
     """Say why a table that is there already cannot be Oban's."""
     found = _columns(execute)
-    if not found or not (missing := sorted(OBAN_COLUMNS - found)):
+    if not found or not (missing := sorted({*OBAN_COLUMNS} - found)):
         return None
     return (
         f"there is a table oban_jobs that lacks {', '.join(missing)}, so Oban did not make it:"

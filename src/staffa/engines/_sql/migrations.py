@@ -66,6 +66,17 @@ def checked(dialect: str, version: int | None) -> int:
     return version
 
 
+def pending(dialect: str, applied: Collection[int], to: int | None = None) -> list[int]:
+    """List the versions that are missing up to one, or all."""
+    wanted = checked(dialect, to)
+    return [version for version in migrations(dialect) if version not in applied and version <= wanted]
+
+
+def above(applied: Collection[int], to: int) -> list[int]:
+    """List the versions that going back to one takes away, the newest first."""
+    return sorted((version for version in applied if version > to), reverse=True)
+
+
 # The way there
 
 
@@ -102,7 +113,7 @@ def leave(dialect: str, applied: Collection[int]) -> list[str]:
 
 def way_back(dialect: str, applied: Collection[int], to: int) -> list[str]:
     """List the statements that take all versions above one away. Raises `ConfigError` where one is not known."""
-    going = sorted((version for version in applied if version > to), reverse=True)
+    going = above(applied, to)
     for version in going:
         if version not in migrations(dialect):
             raise ConfigError(
