@@ -117,8 +117,8 @@ MUTANTS = [
             (f"{SQL}/postgres/exchange_jobs.sql", "and (id << 20) + take = any(:fences::bigint[])", ""),
             (
                 f"{SQL}/sqlite/exchange_jobs.sql",
-                "and (id << 20) + take in (select value from json_each(:fences))",
-                "",
+                "where (id, take) in (select value >> 20, value & 1048575 from json_each(:fences))",
+                "where id in (select value >> 20 from json_each(:fences))",
             ),
         ),
         "late_acks_bounce and success",
@@ -146,12 +146,15 @@ MUTANTS = [
             ),
             (
                 f"{SQL}/sqlite/exchange_jobs.sql",
-                "and (id << 20) + take in (select value from json_each(:fences))",
-                "",
+                "where (id, take) in (select value >> 20, value & 1048575 from json_each(:fences))",
+                "where id in (select value >> 20 from json_each(:fences))",
             ),
             (
                 f"{SQL}/sqlite/exchange_jobs.sql",
-                "and case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer",
+                (
+                    "and (attempted_by = json_array(:node, :producer)\n"
+                    "    or case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer)"
+                ),
                 "",
             ),
             (f"{SQL}/sqlite/settle_jobs.sql", "and oban_jobs.take = given.take", ""),
@@ -312,8 +315,8 @@ MUTANTS = [
             (f"{SQL}/postgres/exchange_jobs.sql", "and (id << 20) + take = any(:fences::bigint[])", ""),
             (
                 f"{SQL}/sqlite/exchange_jobs.sql",
-                "and (id << 20) + take in (select value from json_each(:fences))",
-                "",
+                "where (id, take) in (select value >> 20, value & 1048575 from json_each(:fences))",
+                "where id in (select value >> 20 from json_each(:fences))",
             ),
         ),
         "whatever_happens",

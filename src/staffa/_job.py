@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Literal, Protocol
+from typing import Annotated, Any, Generic, Literal, Protocol
 
 import msgspec
 from typing_extensions import TypeVar
@@ -46,6 +46,7 @@ LONGEST_NAME = 127  # of a worker or a queue, in Oban's table
 PRIORITIES = range(10)
 ATTEMPTS = range(1, 2**31)  # at most, by the column's type
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 OBAN_COLUMNS = (
     "id",
     "state",
@@ -120,12 +121,12 @@ class Job(msgspec.Struct, Generic[Args], frozen=True, kw_only=True, eq=False, re
     meta: dict[str, Any] = {}
     errors: list[dict[str, Any]] = []
     attempted_by: list[str] = []
-    inserted_at: datetime | None = None
-    scheduled_at: datetime | None = None
-    attempted_at: datetime | None = None
-    completed_at: datetime | None = None
-    discarded_at: datetime | None = None
-    cancelled_at: datetime | None = None
+    inserted_at: Instant | None = None
+    scheduled_at: Instant | None = None
+    attempted_at: Instant | None = None
+    completed_at: Instant | None = None
+    discarded_at: Instant | None = None
+    cancelled_at: Instant | None = None
     take: int = 0
     unique_key: str | None = None
     schedule_in: timedelta | None = None

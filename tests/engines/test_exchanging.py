@@ -7,7 +7,9 @@ import pytest
 
 from contract import HOUR, NOW, SECOND, Trial, error_of, failed, finals, ids, job, these
 from staffa import State, _lifecycle
+from staffa._clock import instant
 from staffa._cursor import START, place_of
+from staffa._filter import JobFilter
 from staffa._job import replace
 from staffa.engine import Ack
 
@@ -25,6 +27,44 @@ async def test_jobs_are_taken_in_order_of_priority_time_and_id(trial: Trial):
     producer = await trial.producer()
     taken = ids(await trial.take(producer, 2)) + ids(await trial.take(producer, 10))
     assert taken == ids([first, second, third, fourth, last])
+
+
+async def test_jobs_are_taken_as_they_are_stored(trial: Trial):
+    stored = await trial.insert(
+        job(),
+        job(
+            worker='My "own" \\ Wörker',
+            args={"text": 'ü "quoted" \\ \n % \u2028', "deep": [[{"a": None}], 1.5, -(2**53), True], "": {}},
+            meta={"who": {"name": "%s"}},
+            tags=["a", 'b "c"'],
+            priority=7,
+            max_attempts=3,
+        ),
+        job(scheduled_at=NOW - HOUR),
+    )
+    moments = {"completed_at": NOW, "discarded_at": NOW - SECOND, "cancelled_at": NOW - HOUR}
+    history = {name: instant(moment) for name, moment in moments.items()}
+    producer, earlier = await trial.producer(), await trial.producer()
+    [once] = await trial.insert(job(max_attempts=2))
+    for each in await trial.take(earlier):
+        await trial.hand_in(earlier, (each, replace(failed(each), meta={"n": 1})))
+    await trial.change_all("true", state="available")
+    await trial.change(once, unique_key='a "key"', **history)
+
+    taken = {each.id: each for each in await trial.take(producer, now=NOW + SECOND)}
+    assert set(taken) == set(ids([*stored, once]))
+    assert taken == {each.id: each for each in await trial.engine.jobs(JobFilter())}
+    assert {each.take for each in taken.values()} == {2}
+
+
+async def test_one_odd_row_changes_none_of_those_that_are_taken_with_it(on_sqlite: Trial):
+    trial = on_sqlite
+    rows = await trial.insert_many(4, tags=["t"])
+    await trial.change(rows[1], args='{"a": 1}, "id": 1, "take": 7, "conflict": true')
+    await trial.change(rows[2], args='{}}, {"args": {}')
+    taken = await trial.take(await trial.producer())
+    assert taken == (await trial.engine.jobs(JobFilter()))[::-1]
+    assert [each.tags for each in taken] == [["t"]] * 4
 
 
 async def test_never_more_is_taken_than_demanded(trial: Trial):

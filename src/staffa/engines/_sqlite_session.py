@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from staffa._clock import instant, utc_now
-from staffa._job import AnyJob
-from staffa.engines._sql.rows import Row, exchanged, read_job
+from staffa._filter import JobFilter
+from staffa._job import AnyJob, Job
+from staffa.engines._sql.rows import TAKE_BITS, Row, conditions, filtered, read_job
+from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import INSERT, Payload
@@ -22,6 +24,7 @@ from staffa.notifier import INSERT, Payload
 T = TypeVar("T")
 
 decode = msgspec.json.Decoder().decode
+decode_jobs = msgspec.json.Decoder(list[Job[Any]]).decode
 
 Execute = Callable[..., Iterable[Row]]
 
@@ -80,7 +83,7 @@ class SqliteSession:
         return job_of(row)
 
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
-        return exchanged(rows, job_of)
+        return await exchanged(self, rows)
 
     async def reindex(self, name: str, within: timedelta) -> None:
         """Rebuild an index, or give up when the time is over."""
@@ -122,6 +125,28 @@ def encoded(value: Any) -> Any:
 
 def job_of(row: Row) -> AnyJob:
     return read_job(row, json=_from_json, moment=_instant)
+
+
+async def exchanged(session: Session, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+    """Read how many acks were applied, and the jobs taken: all at once, or row by row where one is odd."""
+    [(acked, fences, text)] = rows
+    if text is None:
+        return acked, []
+    ids = [each >> TAKE_BITS for each in decode(fences)]
+    jobs = _all_at_once(text)
+    if [job.id for job in jobs] != ids:
+        wanted = JobFilter(ids=ids)
+        found = await session.run(filtered("list_jobs", wanted), **conditions(wanted), limit=len(ids))
+        jobs = [job_of(row) for row in found]
+    return acked, jobs
+
+
+def _all_at_once(text: bytes) -> list[AnyJob]:
+    """Read jobs from one text; none where one of them is odd."""
+    try:
+        return decode_jobs(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def _from_json(value: Any) -> Any:

@@ -46,6 +46,11 @@ OLDEST = (3, 35, 0)
 LARGEST_GROUP = 256
 CHANGE_CHECK_SECONDS = 0.01
 BACKSTOP_CHECKPOINT_PAGES = 100_000
+PRAGMAS = (
+    "synchronous = normal",
+    "temp_store = memory",  # else each transaction that changes a few pages makes a file of its own for a moment
+    "ignore_check_constraints = on",  # we write no other states, and SQLite lists them anew for every row it checks
+)
 NETWORK_FILE_SYSTEMS = frozenset(
     {
         "nfs",
@@ -309,7 +314,8 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
         db = sqlite3.connect(
             path, isolation_level=None, timeout=LONGEST_LOCK_SECONDS, check_same_thread=False
         )
-        db.execute("pragma synchronous = normal")
+        for pragma in PRAGMAS:
+            db.execute(f"pragma {pragma}")
         teach(db, db.execute)
         if path != ":memory:":
             db.execute("pragma journal_mode = wal")

@@ -31,6 +31,7 @@ from staffa.engines._sql.rows import Row, exchanged, notification, read_job, rea
 from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, split, statement
 from staffa.engines._sqlite_session import encoded, job_of
+from staffa.engines._sqlite_session import exchanged as sqlite_exchanged
 from staffa.engines.sqlite import IN_MEMORY, SqliteDatabase, commits_by_itself
 from staffa.errors import (
     DatabaseBusy,
@@ -142,6 +143,8 @@ class Joined(ABC):
         return job_of(row) if self._database.dialect == "sqlite" else _postgres_job(row)
 
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+        if self._database.dialect == "sqlite":
+            return await sqlite_exchanged(self, rows)
         return exchanged(rows, self.job)
 
 

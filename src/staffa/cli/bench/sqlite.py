@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
 from staffa._clock import instant, utc_now
 from staffa.cli.bench.place import QUEUE, Raw, in_peace
+from staffa.engines._sql.rows import TAKE_BITS
 from staffa.engines._sql.statements import statement
+from staffa.engines._sqlite_writer import PRAGMAS
 from staffa.engines.sqlite import LEADER_CHECKPOINT_PAGES, path_of
 from staffa.errors import ConfigError
 from staffa.instance import Staffa
@@ -72,8 +76,8 @@ class SqliteRoom:
         staffa.close()
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             for pragma in (
+                *PRAGMAS,
                 "journal_mode = wal",
-                "synchronous = normal",
                 f"wal_autocheckpoint = {LEADER_CHECKPOINT_PAGES}",
             ):
                 connection.execute(f"pragma {pragma}")
@@ -104,7 +108,8 @@ class RawSqlite:
             "queue": QUEUE,
             "demand": demand,
         }
-        return [(row[1], row[19]) for row in self._together(self._exchange, values) if row[0] is None]
+        [(_, taken, _)] = self._together(self._exchange, values)
+        return [divmod(each, 1 << TAKE_BITS) for each in msgspec.json.decode(taken)]
 
     def arrival(self, job: str) -> tuple[int, int]:
         self.insert(job)

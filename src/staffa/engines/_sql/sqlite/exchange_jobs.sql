@@ -1,13 +1,35 @@
 -- Own version: SQLite has no update inside a select, so three statements share the one transaction.
+-- Jobs come as one text, as they will be when the last statement has taken them: row by row, each would wait
+-- for Python's lock anew. Columns that hold JSON come first, so that no odd one can pass for the columns behind
+-- it; keys that are left out mean what they mean in a new job. Most rows of attempted_by are as we write them.
 -- Jobs without an attempt left are discarded, not taken.
 update oban_jobs set state = 'completed', completed_at = :now
-where id in (select value from json_each(:ids))
+where (id, take) in (select value >> 20, value & 1048575 from json_each(:fences))
   and +state = 'executing'
-  and (id << 20) + take in (select value from json_each(:fences))
-  and case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer;
+  and (attempted_by = json_array(:node, :producer)
+    or case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer);
 
-select changes(), null, null, null, null, null, null, null, null, null, null, null,
-  null, null, null, null, null, null, null, null, null;
+select
+  changes(),
+  json_group_array((id << 20) + take + 1) filter (where attempt < max_attempts),
+  cast('[' || group_concat(
+    printf(
+      '{"args":%s%s%s%s,"id":%s,"state":"executing","queue":%s,"worker":%s,"attempt":%s,"max_attempts":%s,'
+        || '"priority":%s,"inserted_at":"%s","scheduled_at":"%s","attempted_at":"%s"%s%s,"attempted_by":%s,'
+        || '"take":%s%s}',
+      args, ',"meta":' || nullif(meta, '{}'), ',"tags":' || nullif(tags, '[]'),
+      ',"errors":' || nullif(errors, '[]'), id, json_quote(:queue), json_quote(cast(worker as text)),
+      attempt + 1, max_attempts, priority, inserted_at, scheduled_at, :now,
+      ',"completed_at":"' || completed_at || '"', ',"cancelled_at":"' || cancelled_at || '"',
+      json_array(:node, :producer), take + 1,
+      ',"unique_key":' || json_quote(cast(unique_key as text)))) filter (where attempt < max_attempts)
+    || ']' as blob)
+from (
+  select * from oban_jobs
+  where state = 'available' and queue = :queue
+    and exists (select 1 from staffa_producers where id = :producer and expired_at is null)
+  order by priority, scheduled_at, id
+  limit :demand);
 
 update oban_jobs set
   state = case when attempt < max_attempts then 'executing' else 'discarded' end,
@@ -22,6 +44,3 @@ where id in (
     and exists (select 1 from staffa_producers where id = :producer and expired_at is null)
   order by priority, scheduled_at, id
   limit :demand)
-returning
-  null, id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
-  inserted_at, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at, attempted_by, take, unique_key
