@@ -53,6 +53,37 @@ async def test_a_job_comes_back_as_it_was_stored(any_way_in: Trial):
     assert (found.attempted_by, found.unique_key, found.attempted_at) == ([], None, None)
 
 
+OWN_WAYS = [
+    {"queue": "own"},
+    {"priority": 3},
+    {"max_attempts": 7},
+    {"tags": ["a"]},
+    {"tags": ["b"]},
+    {"meta": {"n": 1}},
+    {"meta": {"n": True}},
+    {"meta": {"n": 1.0}},
+    {"state": State.SUSPENDED},
+    {"scheduled_at": NOW + SECOND},
+    {"scheduled_at": NOW - SECOND},
+    {"unique_key": "a:key:'of\"its own"},
+    {"unique_key": "another", "queue": "own"},
+]
+
+
+async def test_jobs_of_many_kinds_inserted_together_keep_what_is_their_own(any_way_in: Trial):
+    given = [job(**fields, args={"n": n}) for n in range(3) for fields in ({}, *OWN_WAYS)]
+    stored = await any_way_in.insert(*given)
+    found = [await any_way_in.get(each) for each in stored]
+    assert ids(found) == sorted(ids(found))
+    assert found == stored
+    for mine, theirs in zip(found, given, strict=True):
+        assert (mine.args, mine.queue, mine.priority, mine.max_attempts, mine.tags, mine.unique_key) == (
+            (theirs.args, theirs.queue, theirs.priority, theirs.max_attempts, theirs.tags, theirs.unique_key)
+        )
+        assert repr(mine.meta.get("n")) == repr(theirs.meta.get("n"))
+        assert mine.scheduled_at == (theirs.scheduled_at or NOW)
+
+
 async def test_a_job_without_a_time_is_available_now(any_way_in: Trial):
     [stored] = await any_way_in.insert(job())
     assert (stored.state, stored.inserted_at, stored.scheduled_at) == (State.AVAILABLE, NOW, NOW)

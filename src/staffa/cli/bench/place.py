@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Protocol
@@ -17,13 +17,13 @@ QUEUE = "bench"
 class Raw(Protocol):
     """The bare statements on a room's tables."""
 
-    def insert(self, jobs: str) -> None:
-        """Run the insert statement once, with jobs as JSON."""
+    def insert(self, jobs: Mapping[str, str]) -> None:
+        """Run the insert statement once, with what it takes, written before."""
 
     def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
         """Run the exchange statement once; give id and take of each job taken."""
 
-    def arrival(self, job: str) -> tuple[int, int]:
+    def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:
         """Insert one job, hear of it as a worker would, and take it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -92,7 +92,7 @@ class RawPostgres:
             {"producers": json.dumps([producer])},
         )
 
-    def insert(self, jobs: str) -> None:
+    def insert(self, jobs: Mapping[str, str]) -> None:
         self._insert_on(self._connection, jobs)
 
     def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
@@ -120,7 +120,7 @@ class RawPostgres:
             if value(row, 0) is None
         ]
 
-    def arrival(self, job: str) -> tuple[int, int]:
+    def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:
         self._listen()
         self._insert_on(self._other, job)
         if not list(self._connection.notifies(timeout=HEARING_SECONDS, stop_after=1)):
@@ -135,8 +135,8 @@ class RawPostgres:
             self._connection.execute(f"listen {quoted_name(self._channel)}".encode())
             self._listening = True
 
-    def _insert_on(self, connection: psycopg.Connection[Any], jobs: str) -> None:
-        connection.execute(self._insert, {"jobs": jobs, "now": None, "channel": self._channel})
+    def _insert_on(self, connection: psycopg.Connection[Any], jobs: Mapping[str, str]) -> None:
+        connection.execute(self._insert, {**jobs, "now": None, "channel": self._channel})
 
 
 def _sql(name: str, schema: str) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
-import msgspec
-
+from staffa._job import Job
 from staffa.cli.bench.place import QUEUE, Bench, Raw
-from staffa.engines._sql.rows import TAKE_BITS
+from staffa.engines._sql.rows import TAKE_BITS, new_rows
 from staffa.errors import StaffaError
 
 PAUSE_SECONDS = 0.005
@@ -61,24 +61,11 @@ def _fence(job_id: int, take: int) -> int:
     return (job_id << TAKE_BITS) + take
 
 
-def _payload(first: int, size: int) -> str:
+def _payload(first: int, size: int) -> Mapping[str, str]:
     """Write jobs as the insert statement takes them."""
-    return msgspec.json.encode(
+    return new_rows(
         [
-            {
-                "position": position,
-                "state": "available",
-                "queue": QUEUE,
-                "worker": "staffa.bench.noop",
-                "args": {"number": first + position},
-                "meta": {},
-                "tags": [],
-                "priority": 0,
-                "max_attempts": 20,
-                "unique_key": None,
-                "scheduled_at": None,
-                "seconds": None,
-            }
-            for position in range(size)
+            Job(args={"number": number}, queue=QUEUE, worker="staffa.bench.noop")
+            for number in range(first, first + size)
         ]
-    ).decode()
+    )

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,8 @@ class RawSqlite:
             [self._producer, QUEUE],
         )
 
-    def insert(self, jobs: str) -> None:
-        self._together(self._insert, {"jobs": jobs})
+    def insert(self, jobs: Mapping[str, str]) -> None:
+        self._together(self._insert, {**jobs})
 
     def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
         values = {
@@ -111,7 +111,7 @@ class RawSqlite:
         [(_, taken, _)] = self._together(self._exchange, values)
         return [divmod(each, 1 << TAKE_BITS) for each in msgspec.json.decode(taken)]
 
-    def arrival(self, job: str) -> tuple[int, int]:
+    def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:
         self.insert(job)
         [taken] = self.exchange([], [], 1)
         return taken

@@ -41,10 +41,10 @@ from staffa.engines._sql.rows import (
     fence,
     filtered,
     moment_of,
-    new_row,
+    new_rows,
     read_moment,
     settled_row,
-    stored_job,
+    stored_jobs,
     updated_row,
     written,
 )
@@ -121,7 +121,7 @@ class SqlEngine:
         if all(job.unique is None for job in jobs):
             return await self._insert(db, jobs, now)
         async with db.together():
-            return await self._store(db, jobs, now)
+            return await keys.insert_once(db, jobs, now, self._insert)
 
     async def _store(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         """Insert jobs where a transaction is under way, unique ones once."""
@@ -132,10 +132,8 @@ class SqlEngine:
     async def _insert(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         if not jobs:
             return []
-        given = written([new_row(position, job) for position, job in enumerate(jobs)])
-        rows = await db.run("insert_jobs", jobs=given, now=now, channel=self._channel)
-        stored = sorted(rows, key=lambda row: row[0])
-        return [stored_job(job, row) for job, row in zip(jobs, stored, strict=True)]
+        rows = await db.run("insert_jobs", **new_rows(jobs), now=now, channel=self._channel)
+        return stored_jobs(jobs, rows)
 
     # What runs
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -35,8 +37,11 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 # To statements
 
 
+encode = msgspec.json.Encoder().encode
+
+
 def written(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return encode(value).decode()
 
 
 def fence(job: AnyJob) -> int:
@@ -45,18 +50,44 @@ def fence(job: AnyJob) -> int:
     return (job.id << TAKE_BITS) + job.take
 
 
-def new_row(position: int, job: AnyJob) -> dict[str, Any]:
+def new_rows(jobs: Sequence[AnyJob]) -> dict[str, str]:
+    """Write jobs with what many have in common apart: of each alone its arguments, its kind and its unique key."""
+    kinds: dict[Hashable, tuple[int, AnyJob]] = {}
+    members: list[bytes] = []
+    for job in jobs:
+        number, _ = kinds.setdefault(_kind(job), (len(kinds), job))
+        name = f"{number}:{job.unique_key}" if job.unique_key else str(number)
+        members.append(b"%b:%b" % (encode(name), encode(job.args)))
     return {
-        "position": position,
+        "jobs": (b"{%b}" % b",".join(members)).decode(),
+        "kinds": written([_kind_row(number, job) for number, job in kinds.values()]),
+    }
+
+
+def _kind(job: AnyJob) -> Hashable:
+    return (
+        job.state,
+        job.queue,
+        job.worker,
+        encode(job.meta) if job.meta else None,
+        tuple(job.tags),
+        job.priority,
+        job.max_attempts,
+        job.scheduled_at,
+        job.schedule_in,
+    )
+
+
+def _kind_row(number: int, job: AnyJob) -> dict[str, Any]:
+    return {
+        "number": number,
         "state": job.state,
         "queue": job.queue,
         "worker": job.worker,
-        "args": job.args,
         "meta": job.meta,
         "tags": job.tags,
         "priority": job.priority,
         "max_attempts": job.max_attempts,
-        "unique_key": job.unique_key,
         "scheduled_at": _instant(job.scheduled_at),
         "seconds": job.schedule_in.total_seconds() if job.schedule_in is not None else None,
     }
@@ -174,18 +205,22 @@ def exchanged(rows: Sequence[Row], job: Callable[[Row], AnyJob]) -> tuple[int, l
     return acked, [job(row[1:]) for row in rows if row[0] is None]
 
 
-def stored_job(job: AnyJob, row: Row) -> AnyJob:
-    job_id, state, inserted_at, scheduled_at, _ = row
-    return replace(
-        job,
-        id=job_id,
-        state=State(state),
-        inserted_at=read_moment(inserted_at),
-        scheduled_at=read_moment(scheduled_at),
-        schedule_in=None,
-        unique=None,
-        replace=None,
-    )
+def stored_jobs(jobs: Sequence[AnyJob], rows: Sequence[Row]) -> list[AnyJob]:
+    """Read what became of jobs on their way in; ids rise in the order in which jobs were given."""
+    state, moment = cache(State), cache(read_moment)  # as many jobs share them
+    return [
+        replace(
+            job,
+            id=row[0],
+            state=state(row[1]),
+            inserted_at=moment(row[2]),
+            scheduled_at=moment(row[3]),
+            schedule_in=None,
+            unique=None,
+            replace=None,
+        )
+        for job, row in zip(jobs, sorted(rows, key=itemgetter(0)), strict=True)
+    ]
 
 
 def read_moment(value: str | datetime | None) -> datetime | None:
