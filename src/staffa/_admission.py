@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from staffa._arguments import SURROGATE, json_object
@@ -56,8 +57,14 @@ def _with_key(job: AnyJob, **checked: Any) -> AnyJob:
 
 
 def check_name(option: str, name: Any) -> None:
-    if not is_text(name) or not 0 < len(name) <= LONGEST_NAME:
+    if not isinstance(name, str) or not _is_name(name):
         raise InvalidJob(f"{option} must be text of 1 to {LONGEST_NAME} characters, not {name!r}")
+
+
+@lru_cache
+def _is_name(text: str) -> bool:
+    """Tell whether a text may be a name; most jobs share a few."""
+    return is_text(text) and 0 < len(text) <= LONGEST_NAME
 
 
 def check_whole(option: str, number: object, allowed: range) -> None:
@@ -83,6 +90,8 @@ def is_text(value: object) -> bool:
 
 def tidy_tags(tags: Sequence[str]) -> list[str]:
     """Trim, lower and de-duplicate tags, as Oban does. Raises `InvalidJob`."""
+    if type(tags) is list and not tags:
+        return []
     if not isinstance(tags, Sequence) or isinstance(tags, str) or not all(map(is_text, tags)):
         raise InvalidJob(f"tags must be a list of texts, not {tags!r}")
     return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))

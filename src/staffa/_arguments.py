@@ -171,14 +171,19 @@ def shape_of(type_: Any) -> Shape:
 
 def json_object(given: object, name: str = "args") -> dict[str, Any]:
     """Copy a value that must be a JSON object with string keys. Raises `InvalidArguments` naming the key."""
-    found = plain_object(given, name)
-    return _copied(found) if found is given else found
+    if type(given) is dict and _is_plain_dict(given, DEEPEST):
+        return _copied_dict(given)
+    return _made_plain(given, name)
 
 
 def plain_object(given: object, name: str = "args") -> dict[str, Any]:
     """Return what is a JSON object already as it is; make one of the rest, as `json_object` does."""
     if type(given) is dict and _is_plain_dict(given, DEEPEST):
         return given
+    return _made_plain(given, name)
+
+
+def _made_plain(given: object, name: str) -> dict[str, Any]:
     return {
         _key(key, name): _plain(value, f"{name}[{key!r}]", 1) for key, value in _mapping(given, name).items()
     }
@@ -264,12 +269,20 @@ _CHECKS: dict[type, Callable[[Any, int], bool]] = {
 }
 
 
-def _copied(value: Any) -> Any:
-    """Copy what is plain, so that nobody else has its lists and objects."""
-    kind = type(value)
-    if kind is dict:
-        return {key: _copied(each) if type(each) in (dict, list) else each for key, each in value.items()}
-    return [_copied(each) if type(each) in (dict, list) else each for each in value]
+# Copies of what is plain, so that nobody else has its lists and objects
+
+
+def _copied_dict(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: each if type(each) not in _COPIES else _COPIES[type(each)](each) for key, each in given.items()
+    }
+
+
+def _copied_list(given: list[Any]) -> list[Any]:
+    return [each if type(each) not in _COPIES else _COPIES[type(each)](each) for each in given]
+
+
+_COPIES: dict[type, Callable[[Any], Any]] = {dict: _copied_dict, list: _copied_list}
 
 
 # The rest, one kind after the other

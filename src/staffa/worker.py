@@ -30,7 +30,7 @@ from staffa._arguments import Parameters, Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._cron import Cron, crons
 from staffa._enqueuer import Enqueuer, default_instance
-from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Unique
+from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Unique, replace
 from staffa._spelling import hint
 from staffa._texts import texts
 from staffa._unique import replacement_of, unique_of
@@ -221,18 +221,17 @@ class Using(Generic[P]):
     def new(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
         """Build a job without storing it."""
         defaults = self._worker.options
-        chosen: dict[str, Any] = {
-            "queue": defaults.queue,
-            "max_attempts": defaults.max_attempts,
-            "priority": defaults.priority,
-            "tags": [*defaults.tags],
-            "unique": defaults.unique,
-            "replace": defaults.replace,
-        }
-        if self._options:
-            _put_over(chosen, self._options)
-        stored = self._worker.shape.store(self._bind(*args, **kwargs))
-        return Job(worker=defaults.name, args=stored, **chosen)
+        job = Job(
+            worker=defaults.name,
+            args=self._worker.shape.store(self._bind(*args, **kwargs)),
+            queue=defaults.queue,
+            max_attempts=defaults.max_attempts,
+            priority=defaults.priority,
+            tags=[*defaults.tags],
+            unique=defaults.unique,
+            replace=defaults.replace,
+        )
+        return _put_over(job, self._options) if self._options else job
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
         """Store a job and give it back; blocks."""
@@ -248,13 +247,16 @@ class Using(Generic[P]):
         return self._options.get("instance") or default_instance()
 
 
-def _put_over(chosen: dict[str, Any], options: JobOptions) -> None:
+def _put_over(job: AnyJob, options: JobOptions) -> AnyJob:
     """Put options that are given over those of the worker; tags are added to its own."""
-    tags = [*chosen["tags"], *texts("tags", options.get("tags", ()), InvalidJob)]
-    chosen |= {key: value for key, value in options.items() if key not in ("connection", "instance")}
-    chosen["tags"] = tags
-    if not chosen["unique"]:
+    chosen: dict[str, Any] = {
+        key: value for key, value in options.items() if key not in ("connection", "instance")
+    }
+    if "tags" in chosen:
+        chosen["tags"] = [*job.tags, *texts("tags", chosen["tags"], InvalidJob)]
+    if not chosen.get("unique", job.unique):
         chosen |= {"unique": None, "replace": options.get("replace")}
+    return replace(job, **chosen)
 
 
 class JobFunction(Generic[P, R]):
