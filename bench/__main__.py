@@ -1,4 +1,4 @@
-"""The program: `python -m bench` takes the measures, `--only ROW` some of them."""
+"""The program: `python -m bench` takes the measures, `python -m bench render` writes the page about the last ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import machine
+from bench import machine, page
 from bench.databases import Sqlite, own_server
-from bench.environments import Unavailable
+from bench.environments import ROOT, Unavailable
 from bench.lab import Lab
 from bench.processes import Failed
 from bench.results import Results, RowResult
@@ -28,11 +28,20 @@ KEYS = tuple(row.key for row in ROWS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     given = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    scale = SCALES[given.scale]
-    rows = [row for row in ROWS if row.key in given.only] if given.only else _of(scale)
-    results = measured(scale, rows, console)
-    show(results, console)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if given.what == "run":
+        scale = SCALES[given.scale]
+        rows = [row for row in ROWS if row.key in given.only] if given.only else _of(scale)
+        results = measured(scale, rows, console)
+        show(results, console)
+        if not given.write and (given.only or not scale.writes_page):
+            return 0
+        page.keep(results)
+    try:
+        page.draw()
+    except (Failed, Unavailable) as error:
+        console.print(f"no new plots: {error}")
+    console.print(f"written: {page.write().relative_to(ROOT)}")
     return 0
 
 
@@ -76,8 +85,10 @@ def _of(scale: Scale) -> list[Row]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["run", "render"], default="run")
     parser.add_argument("--scale", choices=SCALES, default="default")
     parser.add_argument("--only", action="append", choices=KEYS, default=[], help="measure only this row")
+    parser.add_argument("--write", action="store_true", help="write the page although not all was measured")
     return parser
 
 

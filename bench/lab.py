@@ -51,6 +51,7 @@ class Lab:
     missing: dict[str, str] = field(default_factory=dict)
     _chosen: dict[str, Any] = field(default_factory=dict)
     _stored: dict[str, int] = field(default_factory=dict)
+    _inserts: dict[str, float] = field(default_factory=dict)
     _files: int = 0
 
     # Databases
@@ -114,41 +115,45 @@ class Lab:
 
     # Peers
 
-    def drain_peer(self, name: str, setting: int, *, jobs: int, processes: int = 1) -> Drained:
-        """Let a peer run a backlog. Raises `Unavailable` where it cannot."""
+    def drain_peer(self, name: str, setting: int, *, processes: int = 1, search: bool = False) -> Drained:
+        """Let a peer run a backlog, a smaller one while settings are searched. Raises `Unavailable`."""
+        jobs = min(self.scale.jobs, self.scale.search_jobs) if search else self.scale.jobs
+        seconds = self.scale.search_seconds if search else self.scale.seconds
         peer = CONTENDERS[name]
         if name in self.missing:
             raise Unavailable(self.missing[name])
         site: Site = self.postgres if peer.database == "postgres" else self.sqlite
+        template = f"{name}_{jobs}"
         try:
-            with site.copy(f"{name}_{jobs}", lambda url: self._fill_peer(peer, url, jobs)) as url:
-                return self._drain_peer(peer, site, url, setting=setting, jobs=jobs, processes=processes)
+            with (
+                site.copy(template, lambda url: self._fill_peer(peer, url, jobs, seconds)) as url,
+                site.asking(url) as ask,
+                ExitStack() as around,
+            ):
+                tallies = [self.tally() for _ in range(processes)]
+                programs = [
+                    around.enter_context(
+                        self._peer(peer, "work", url=url, tally=str(tally.path), setting=setting)
+                    )
+                    for tally in tallies
+                ]
+                return timed(
+                    programs,
+                    tallies,
+                    ask,
+                    unfinished=peer.unfinished,
+                    stored=self._stored[template],
+                    seconds=seconds,
+                )
         except (Failed, Unavailable) as error:
             self.missing[name] = str(error)
             raise Unavailable(str(error)) from error
 
-    def _fill_peer(self, peer: Contender, url: str, jobs: int) -> None:
+    def _fill_peer(self, peer: Contender, url: str, jobs: int, seconds: float) -> None:
         self._ask_peer(peer, "prepare", url=url)
-        found = self._ask_peer(peer, "fill", url=url, jobs=jobs, seconds=self.scale.seconds)
+        found = self._ask_peer(peer, "fill", url=url, jobs=jobs, seconds=seconds)
         self._stored[f"{peer.name}_{jobs}"] = found["stored"]
-        self._chosen[f"{peer.name} inserts"] = found["stored"] / found["seconds"]
-
-    def _drain_peer(
-        self, peer: Contender, site: Site, url: str, *, setting: int, jobs: int, processes: int
-    ) -> Drained:
-        stored = self._stored[f"{peer.name}_{jobs}"]
-        with ExitStack() as around:
-            ask = around.enter_context(site.asking(url))
-            tallies = [self.tally() for _ in range(processes)]
-            programs = [
-                around.enter_context(
-                    self._peer(peer, "work", url=url, tally=str(tally.path), setting=setting)
-                )
-                for tally in tallies
-            ]
-            return timed(
-                programs, tallies, ask, unfinished=peer.unfinished, stored=stored, seconds=self.scale.seconds
-            )
+        self._inserts[peer.name] = found["stored"] / found["seconds"]
 
     def _ask_peer(self, peer: Contender, verb: str, **given: Any) -> Any:
         with self._peer(peer, verb, **given) as program:
@@ -157,7 +162,7 @@ class Lab:
     def _peer(self, peer: Contender, verb: str, **given: Any) -> Program:
         interpreter = python_of(peer.name, peer.requires, peer.python)
         return Program(
-            [str(interpreter), "-m", f"bench.peers.{peer.name}", verb, json.dumps(given)],
+            [str(interpreter), "-m", "bench.peers", peer.name, verb, json.dumps(given)],
             log=self.file(f"{peer.name}.log"),
             cwd=ROOT,
             environment={"PYTHONPATH": None},
@@ -165,7 +170,7 @@ class Lab:
 
     def inserts_of(self, name: str) -> float | None:
         """Give how many jobs a second a peer stored while its tables were filled."""
-        return self._chosen.get(f"{name} inserts")
+        return self._inserts.get(name)
 
     # Choosing and alternating
 

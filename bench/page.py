@@ -1,25 +1,102 @@
-"""docs/benchmarks.md, written from a file of results."""
+"""docs/benchmarks.md, written again whenever there are new results; its words are in page.md."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from string import Template
 
 import msgspec
 
-from bench.environments import ROOT
+from bench.environments import ROOT, python_of
+from bench.processes import Failed, last_line
 from bench.results import Results
+from bench.table import HEADINGS, lines
 
-RESULTS = ROOT / "docs" / "benchmarks.json"
-PAGE = "benchmarks.md"
+DOCS = ROOT / "docs"
+NAME = "benchmarks"
+PLOTTING = ("matplotlib==3.11.2",)
+PLOTS = {
+    "peers": "Jobs per second: Staffa, its peers and the raw limits",
+    "latency": "From enqueueing to start on an idle queue: how many jobs started within which time",
+    "pinned": "Jobs per second over time, with and without a transaction held open",
+}
 
 
-def read(path: Path) -> Results:
-    return msgspec.json.decode(path.read_bytes(), type=Results)
+def read(folder: Path = DOCS) -> Results:
+    """Read what was measured last."""
+    return msgspec.json.decode((folder / f"{NAME}.json").read_bytes(), type=Results)
 
 
-def keep(results: Results, path: Path) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+def keep(results: Results, folder: Path = DOCS) -> None:
+    """Keep results; rows that were not measured this time stay as they were."""
+    if (folder / f"{NAME}.json").exists():
+        measured = {row.key: row for row in results.rows}
+        before = read(folder).rows
+        known = {row.key for row in before}
+        rows = [measured.get(row.key, row) for row in before]
+        rows += [row for row in results.rows if row.key not in known]
+        results = msgspec.structs.replace(results, rows=rows)
+    (folder / f"{NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
 
 
-def write(results: Results, folder: Path) -> None:
-    raise NotImplementedError
+def draw(folder: Path = DOCS) -> None:
+    """Draw the plots with a library in an environment of its own. Raises `Unavailable`, `Failed`."""
+    done = subprocess.run(
+        [str(python_of("plots", PLOTTING)), "-m", "bench.plots", str(folder / NAME)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"drawing: {last_line(done.stderr)}")
+
+
+def write(folder: Path = DOCS) -> Path:
+    """Write the page from the results, with the plots that lie beside them."""
+    results = read(folder)
+    template = Template(Path(__file__).with_suffix(".md").read_text("utf-8"))
+    page = folder / f"{NAME}.md"
+    page.write_text(
+        template.substitute(
+            date=results.date,
+            scale=results.scale,
+            minutes=round(results.took_minutes),
+            met=sum(row.met for row in results.rows),
+            rows=len(results.rows),
+            machine=_facts(results.machine),
+            versions=_facts(results.versions),
+            settings=_facts(results.settings),
+            table=_table(results),
+            missing=_missing(results),
+            plots=_plots(folder),
+        ),
+        "utf-8",
+    )
+    return page
+
+
+def _table(results: Results) -> str:
+    cells: list[tuple[str, ...]] = [(*HEADINGS,), ("---",) * len(HEADINGS)]
+    for row in results.rows:
+        cells += [("" if line else row.what, *each) for line, each in enumerate(lines(row))]
+    return "\n".join(f"| {' | '.join(each)} |" for each in cells)
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _missing(results: Results) -> str:
+    if not results.missing:
+        return "Everything was measured."
+    return "\n".join(f"- {name} was not measured: {why}" for name, why in results.missing.items())
+
+
+def _plots(folder: Path) -> str:
+    return "\n\n".join(
+        f"![{title}]({NAME}-{kind}.svg)"
+        for kind, title in PLOTS.items()
+        if (folder / f"{NAME}-{kind}.svg").exists()
+    )

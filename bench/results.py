@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+STEPS = 200
+
 
 class Figure(msgspec.Struct, frozen=True):
     """One thing measured once a round."""
@@ -83,3 +85,9 @@ def percentile(values: list[float], percent: int) -> float:
     """Take the smallest value that so many percent do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def quantiles(values: list[float]) -> list[float]:
+    """Give 201 values from the least to the most, at equal steps."""
+    ordered = sorted(values)
+    return [ordered[round(step * (len(ordered) - 1) / STEPS)] for step in range(STEPS + 1)]

@@ -15,6 +15,7 @@ class Scale:
     name: str
     jobs: int
     seconds: float
+    search_seconds: float
     rounds: int
     search_jobs: int
     concurrencies: tuple[int, ...]
@@ -45,6 +46,7 @@ QUICK = Scale(
     "quick",
     jobs=30_000,
     seconds=4,
+    search_seconds=2,
     rounds=3,
     search_jobs=10_000,
     concurrencies=(500,),
@@ -63,7 +65,8 @@ QUICK = Scale(
 DEFAULT = Scale(
     "default",
     jobs=100_000,
-    seconds=20,
+    seconds=8,
+    search_seconds=4,
     rounds=3,
     search_jobs=30_000,
     concurrencies=(100, 200, 500),
@@ -82,6 +85,7 @@ FULL = Scale(
     "full",
     jobs=100_000,
     seconds=20,
+    search_seconds=8,
     rounds=5,
     search_jobs=50_000,
     concurrencies=(100, 200, 350, 500),

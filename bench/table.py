@@ -54,7 +54,7 @@ def verdict(check: Check) -> str:
 
 def spread(found: Check | Figure) -> str:
     """Write the least and the most."""
-    return f"{number(min(found.values))} – {number(max(found.values))}"
+    return f"{number(min(found.values))} to {number(max(found.values))}"
 
 
 def number(value: float, unit: str = "") -> str:

@@ -1,23 +1,15 @@
-"""The three things asked of every peer: make your tables, store jobs in bulk, run them until you are killed.
+"""What adapters share: storing jobs in chunks until there are enough, or the time is up.
 
 Only the standard library is imported here, since every peer's environment has to have it.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 CHUNK = 1_000
-
-
-def answer(verbs: dict[str, Callable[..., Any]]) -> None:
-    """Do what the command line says: a verb, and its arguments as JSON. What comes of it is printed as JSON."""
-    verb, given = sys.argv[1], json.loads(sys.argv[2])
-    sys.stdout.write(f"{json.dumps(verbs[verb](**given))}\n")
 
 
 def chunks(jobs: int, seconds: float) -> Iterator[int]:

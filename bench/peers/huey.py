@@ -7,7 +7,7 @@ from typing import Any
 
 from huey import SqliteHuey
 
-from bench.peers.adapter import answer, stored
+from bench.peers.adapter import stored
 from bench.tally import Tally
 
 
@@ -43,7 +43,3 @@ def _task(huey: SqliteHuey, tally: Tally | None) -> Any:
 
 def _huey(url: str) -> SqliteHuey:
     return SqliteHuey(filename=url.removeprefix("sqlite:///"), results=False)
-
-
-if __name__ == "__main__":
-    answer({"prepare": prepare, "fill": fill, "work": work})

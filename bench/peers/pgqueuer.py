@@ -12,7 +12,7 @@ from pgqueuer.db import AsyncpgDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
-from bench.peers.adapter import answer, stored
+from bench.peers.adapter import stored
 from bench.tally import Tally
 
 
@@ -57,7 +57,3 @@ def work(url: str, tally: str, setting: int) -> None:
 def _run(coroutine: Any) -> Any:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)
-
-
-if __name__ == "__main__":
-    answer({"prepare": prepare, "fill": fill, "work": work})

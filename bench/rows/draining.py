@@ -222,11 +222,9 @@ def _peer(lab: Lab, name: str, *, processes: int = 1) -> Callable[[], float]:
         setting = lab.best(
             f"{name}'s {CONTENDERS[name].setting}",
             CONTENDERS[name].settings if lab.scale.searches else CONTENDERS[name].settings[:1],
-            lambda each: (
-                lab.drain_peer(name, each, jobs=min(lab.scale.jobs, lab.scale.search_jobs)).per_second
-            ),
+            lambda each: lab.drain_peer(name, each, search=True).per_second,
         )
-        return lab.drain_peer(name, setting, jobs=lab.scale.jobs, processes=processes).per_second
+        return lab.drain_peer(name, setting, processes=processes).per_second
 
     return measure
 

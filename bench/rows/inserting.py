@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bench import raw_postgres, raw_sqlite
+from bench.contenders import CONTENDERS
 from bench.databases import Site
 from bench.filling import Filling
 from bench.jobs import Noop
@@ -37,6 +38,10 @@ def bulk_postgres(lab: Lab, key: str, what: str) -> RowResult:
         at_least(0.6, "insert_all / raw multi-row insert", ratios(found[STAFFA], found[RAW])),
         at_least(0.2, "unique / raw multi-row insert", ratios(found[UNIQUE], found[RAW])),
     ]
+    peers = {
+        name: lab.inserts_of(name) for name in lab.scale.peers if CONTENDERS[name].database == "postgres"
+    }
+    found |= {name: [rate] for name, rate in peers.items() if rate}
     return _row(key, what, checks, found, [f"raw: {form}, {chunk:,} rows a statement"])
 
 

@@ -15,7 +15,7 @@ from bench.filling import Filling
 from bench.jobs import QUEUE, Marking
 from bench.lab import Lab
 from bench.processes import Failed
-from bench.results import Figure, RowResult, at_most, percentile, ratios
+from bench.results import Figure, RowResult, at_most, percentile, quantiles, ratios
 from bench.tally import Tally
 from staffa import Staffa
 from staffa.cli.bench.ours import latencies
@@ -153,4 +153,4 @@ def _latency_figures(name: str, rounds: list[list[float]]) -> list[Figure]:
 
 
 def _milliseconds(rounds: list[list[float]]) -> list[float]:
-    return sorted(round(value * 1000, 3) for each in rounds for value in each)
+    return quantiles([round(value * 1000, 3) for each in rounds for value in each])

@@ -11,6 +11,7 @@ TINY = Scale(
     "tiny",
     jobs=200,
     seconds=20,
+    search_seconds=20,
     rounds=1,
     search_jobs=100,
     concurrencies=(50,),
