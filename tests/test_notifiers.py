@@ -11,24 +11,25 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from nodes import eventually
-from staffa import Job, Staffa, State
+from staffa import Job, JobFilter, Staffa, State, _lifecycle
 from staffa._bridge import at_once
 from staffa._clock import utc_now
-from staffa.notifier import CHANNELS, INSERT, SIGNAL
+from staffa.engine import Ack, ProducerInfo
+from staffa.notifier import CHANNELS, DUE, INSERT, SIGNAL
 from staffa.notifiers.local import LocalNotifier
 from staffa.notifiers.postgres import decoded
 
 Heard = list[tuple[str, dict[str, Any]]]
 INSERTER = """
 import sys
-from staffa import Job, Staffa, State
+from staffa import Job, JobFilter, Staffa, State, _lifecycle
 instance = Staffa(sys.argv[1], run_queues=False)
 for line in sys.stdin:
     instance.insert(Job(worker="w", queue=line.strip()))
@@ -45,7 +46,7 @@ async def listening(staffa: Staffa) -> AsyncIterator[Heard]:
         staffa._database.notifier().run(lambda channel, payload: heard.append((channel, dict(payload))))
     )
     try:
-        await eventually(lambda: (INSERT, {}) in heard)  # which says that one listens
+        await eventually(lambda: (DUE, {}) in heard)  # which says that one listens
         heard.clear()
         yield heard
     finally:
@@ -172,6 +173,79 @@ async def test_what_is_told_in_a_callers_transaction_is_heard_when_it_is_committ
         await asyncio.to_thread(in_a_transaction)
         await eventually(lambda: (SIGNAL, {"action": "done"}) in heard)
         assert [payload["action"] for channel, payload in heard if channel == SIGNAL] == ["done"]
+
+
+# Jobs that are due before whoever stages would look again
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+
+
+def job(due_in: timedelta | None = None) -> Job:
+    return Job(worker="w", scheduled_at=None if due_in is None else NOW + due_in)
+
+
+async def inserted(staffa: Staffa, delay: timedelta) -> None:
+    await staffa.engine.insert([job(), job(HOUR), job(delay)], now=NOW)
+
+
+async def snoozed(staffa: Staffa, delay: timedelta) -> None:
+    producer, held = await taken(staffa)
+    await staffa.engine.exchange(producer, [Ack(held, _lifecycle.snoozed(held, NOW, delay))], 0, now=NOW)
+
+
+async def failed(staffa: Staffa, delay: timedelta) -> None:
+    producer, held = await taken(staffa)
+    await staffa.engine.exchange(
+        producer, [Ack(held, _lifecycle.failed(held, NOW, "kaboom", delay))], 0, now=NOW
+    )
+
+
+async def updated(staffa: Staffa, delay: timedelta) -> None:
+    [stored] = await staffa.engine.insert([job(HOUR)], now=NOW)
+    wanted = JobFilter(ids=[stored.id])
+    await staffa.engine.update(wanted, lambda _: {"scheduled_at": NOW + delay}, now=NOW)
+
+
+async def taken(staffa: Staffa) -> tuple[ProducerInfo, Job]:
+    producer = ProducerInfo(id="p", node="n", queue="default", limit=1)
+    await staffa.engine.register([producer])
+    await staffa.engine.insert([job()], now=NOW)
+    [held] = (await staffa.engine.exchange(producer, [], 1, now=NOW)).taken
+    return producer, held
+
+
+@pytest.mark.parametrize("act", [inserted, snoozed, failed, updated])
+async def test_a_job_that_will_be_due_soon_is_told_and_a_later_one_is_not(
+    make: Callable[..., Staffa], act: Any
+):
+    staffa = make(run_queues=False)
+    async with listening(staffa) as heard:
+        for delay, told in ((HOUR, 0), (SECOND, 1)):
+            await act(staffa, delay)
+            await staffa.engine.tell(SIGNAL, [{"action": f"{told} told"}])
+            await eventually(lambda told=told: (SIGNAL, {"action": f"{told} told"}) in heard)
+            assert [channel for channel, _ in heard].count(DUE) == told
+
+
+async def test_a_job_that_will_be_due_soon_is_told_when_its_transaction_is_committed(
+    make: Callable[..., Staffa], url: str
+):
+    staffa = make(run_queues=False)
+    await staffa.amigrate()
+
+    def in_a_transaction() -> None:
+        postgres = url.startswith("postgres")
+        connect = (
+            psycopg.connect(url) if postgres else sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)
+        )
+        with contextlib.closing(connect) as connection:
+            staffa.insert(Job(worker="w", schedule_in=SECOND), connection=connection)
+            connection.commit()
+
+    async with listening(staffa) as heard:
+        await asyncio.to_thread(in_a_transaction)
+        await eventually(lambda: (DUE, {}) in heard)
 
 
 # Notices in a SQLite file

@@ -17,6 +17,8 @@ from staffa._pauses import Pause
 from staffa.notifier import Notifier, Payload
 from staffa.telemetry import Telemetry
 
+SOON = timedelta(seconds=2)
+
 
 class Ack(NamedTuple):
     """What a producer hands in: the job as it was taken, and what it became."""
@@ -31,6 +33,13 @@ class Exchanged(NamedTuple):
     taken: list[AnyJob]
     again: list[Ack]
     bounced: list[Ack]
+
+
+class Staged(NamedTuple):
+    """What became available: jobs by queue; and how long until the next job is due, if one is within a day."""
+
+    queues: dict[str, int]
+    next_in: timedelta | None
 
 
 class Reconciled(NamedTuple):
@@ -181,6 +190,8 @@ class Reader(Protocol):
 class Engine(Reader, Protocol):
     """What the machine needs, and what people do. `now` is None in production, which means the database's clock.
 
+    Words after which a job is due within `SOON` tell so on `due`, since whoever stages may not look before.
+
     Every word is one transaction. All raise `DatabaseUnavailable` where trying again may help.
     """
 
@@ -215,8 +226,8 @@ class Engine(Reader, Protocol):
     async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None:
         """Store how far attempts are, in `meta.progress`, where they still hold their jobs."""
 
-    async def stage(self, limit: int, *, now: datetime | None = None) -> dict[str, int]:
-        """Make due scheduled and retryable jobs available; count them by queue."""
+    async def stage(self, limit: int, *, now: datetime | None = None) -> Staged:
+        """Make due scheduled and retryable jobs available, at most `limit`, those due longest first."""
 
     async def register(self, producers: Sequence[ProducerInfo]) -> None:
         """Make producers known, before they take their first job, and what has changed of them since."""

@@ -35,7 +35,7 @@ from staffa._processes import InProcesses, in_child
 from staffa._producer import Producer
 from staffa._queue_calls import QueueCalls
 from staffa._queues import Queues
-from staffa._repeat import repeat
+from staffa._repeat import Repeated
 from staffa._result_calls import ResultCalls
 from staffa._signals import ident, understood
 from staffa._texts import texts
@@ -46,7 +46,7 @@ from staffa.config import Config, QueueConfig, Testing, load, queues_of, without
 from staffa.engine import Database, Engine, Tables
 from staffa.engines.inline import InlineDatabase
 from staffa.errors import ConfigError, InstanceError
-from staffa.notifier import INSERT, LEADER, SIGNAL, WATCH, Payload
+from staffa.notifier import DUE, INSERT, LEADER, SIGNAL, WATCH, Payload
 from staffa.plugin import Plugin
 from staffa.plugins.cron import Crontab
 from staffa.plugins.lifeline import Lifeline
@@ -117,6 +117,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         self._hands: Hands = InThisThread()
         self._queues = Queues(_weakly(self._producer))
         self._parts: Parts | None = None
+        self._stage_soon: Callable[[], None] = _nobody_stages
         self._started = self._announced = False
         self._stopping: asyncio.Event | None = None
         offer(self)
@@ -350,7 +351,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
             f"{self.node}/{uuid4()}",
             engine=engine,
             telemetry=self.telemetry,
-            changed=lambda leads: self._database.leading(leads=leads),
+            changed=lambda leads: self._led(leads=leads),
         )
         heart = Heart(
             self._database,
@@ -367,10 +368,16 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         for plugin in self._plugins:
             if isinstance(plugin, Crontab):
                 plugin.begin(self.crontab)
-            duties[type(plugin).__name__] = partial(
-                repeat, plugin, engine=engine, peer=peer, telemetry=self.telemetry
-            )
+            repeated = Repeated(plugin, engine=engine, peer=peer, telemetry=self.telemetry)
+            if isinstance(plugin, Stager):
+                self._stage_soon = repeated.wake
+            duties[type(plugin).__name__] = repeated.run
         return Parts(self._queues, self.queues, peer, heart, duties, threads=threads, processes=processes)
+
+    def _led(self, *, leads: bool) -> None:
+        """Hear that this node began or ceased to lead."""
+        self._database.leading(leads=leads)
+        self._stage_soon()
 
     def _producer(self, queue: str, limit: int, paused: bool) -> Producer:
         return Producer(
@@ -412,6 +419,8 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
             signal = understood(payload, ident(self.name, self.node))
             if signal is not None:
                 self._queues.obey(signal)
+        elif channel == DUE:
+            self._stage_soon()
         elif channel == WATCH:
             if self._watched.watch(payload):
                 self._queues.wake(None)  # any of them tells
@@ -421,6 +430,10 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
     def _wake_here(self, jobs: Sequence[AnyJob]) -> None:
         """Wake this process at once; other ones hear of it from the database."""
         self._queues.wake_from_anywhere({job.queue for job in jobs if job.state is State.AVAILABLE})
+
+
+def _nobody_stages() -> None:
+    """Do nothing: no queues run."""
 
 
 def _weakly(method: Callable[[str, int, bool], Producer]) -> Callable[[str, int, bool], Producer]:

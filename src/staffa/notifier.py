@@ -13,24 +13,26 @@ Heard = Callable[[str, Payload], None]
 INSERT = "insert"
 SIGNAL = "signal"
 LEADER = "leader"
+DUE = "due"
 WATCH = "watch"
 ENDED = "ended"
 
-CHANNELS = (INSERT, SIGNAL, LEADER, WATCH)
+CHANNELS = (INSERT, SIGNAL, LEADER, DUE, WATCH)
 IDS_AT_ONCE = 300  # a notification of PostgreSQL holds less than 8,000 bytes
 
 
 class Notifier(Protocol):
     """Hears what engines tell: `insert` carries `{"queue": …}`, `signal` `{"action": …}`, `leader` `{"down": …}`.
 
-    An insert that names no queue means any of them. What is down is a lease that was given up. `watch` and
-    `ended` carry `{"job_ids": […]}`: the jobs somebody waits for, and those of them that have ended.
+    An insert that names no queue means any of them. What is down is a lease that was given up. `due` says
+    that a job will be due soon. `watch` and `ended` carry `{"job_ids": […]}`: the jobs somebody waits for, and
+    those of them that have ended.
     """
 
     async def run(self, heard: Heard, *, channels: Sequence[str] = CHANNELS) -> None:
         """Call `heard(channel, payload)` for all that is told there, until cancelled; survive a lost database.
 
-        When listening begins, also again, the first channel gets an empty payload: much may have been told.
+        When listening begins, also again, channels that say where to look get an empty payload, as `begin` does it.
         """
 
 
@@ -41,6 +43,13 @@ def read_payload(text: str) -> Payload | None:
         if isinstance(payload, dict):
             return payload
     return None
+
+
+def begin(heard: Heard, channels: Sequence[str]) -> None:
+    """Let those look who listen from now on: much may have been told before."""
+    for channel in channels:
+        if channel in (INSERT, DUE, ENDED):
+            heard(channel, {})
 
 
 def naming(ids: Iterable[int]) -> list[Payload]:

@@ -8,6 +8,14 @@ from typing import Any, Protocol
 from staffa.engine import Engine
 
 
+class Report(dict[str, Any]):
+    """What a tick counted, and in how long to tick again, where that is sooner than the interval."""
+
+    def __init__(self, *, again_in: timedelta | None = None, **counted: Any) -> None:
+        super().__init__(counted)
+        self.again_in = again_in
+
+
 class Plugin(Protocol):
     """A repeated duty of an instance.
 
@@ -21,4 +29,4 @@ class Plugin(Protocol):
     def leader_only(self) -> bool: ...
 
     async def tick(self, engine: Engine) -> dict[str, Any]:
-        """Do the work once; return what was counted, for telemetry."""
+        """Do the work once; return what was counted, for telemetry, as a `Report` to tick again sooner."""

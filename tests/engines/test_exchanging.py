@@ -435,7 +435,7 @@ async def test_locked_rows_are_passed_over_by_all_that_sweeps(on_postgres: Trial
 
     async with locked(trial, *ids([available, due, orphan, old])), asyncio.timeout(10):
         assert await trial.take(producer) == []
-        assert await trial.engine.stage(10, now=NOW) == {}
+        assert (await trial.engine.stage(10, now=NOW)).queues == {}
         assert await trial.engine.rescue(10, now=NOW) == []
         assert await trial.engine.prune(finals(), 10, now=NOW) == {}
         assert (await trial.engine.reconcile(lost, [])).handed_back == []

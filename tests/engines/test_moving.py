@@ -1,7 +1,7 @@
 """What every engine promises about jobs that move by themselves: staged, rescued, pruned."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -102,9 +102,9 @@ async def test_only_what_is_due_is_staged_and_is_counted_by_queue(trial: Trial):
         job(queue="d", state=State.SUSPENDED),
     )
     await trial.change(failed, state="retryable")
-    assert await trial.engine.stage(10, now=NOW) == {}
-    assert await trial.engine.stage(10, now=NOW + SECOND) == {"a": 2, "c": 1}
-    assert await trial.engine.stage(10, now=NOW + SECOND) == {}
+    assert (await trial.engine.stage(10, now=NOW)).queues == {}
+    assert (await trial.engine.stage(10, now=NOW + SECOND)).queues == {"a": 2, "c": 1}
+    assert (await trial.engine.stage(10, now=NOW + SECOND)).queues == {}
     assert await trial.states() == ["available", "scheduled", "available", "available", "suspended"]
     assert (await trial.get(due)).scheduled_at == NOW + SECOND
     assert late.id
@@ -117,10 +117,39 @@ async def test_the_longest_due_are_staged_first_and_never_more_than_the_limit(tr
     assert await trial.states() == ["scheduled", "available", "available"]
 
 
+async def test_staging_tells_in_how_long_the_next_job_is_due(trial: Trial):
+    async def next_in(moment: datetime, limit: int = 10) -> timedelta | None:
+        found = (await trial.engine.stage(limit, now=moment)).next_in
+        return found and timedelta(
+            milliseconds=int(found / timedelta(milliseconds=1))
+        )  # SQLite rounds up to these
+
+    await trial.insert(job(), job(state=State.SUSPENDED))
+    assert await next_in(NOW) is None
+    first, failed, *_ = await trial.insert(
+        *(job(scheduled_at=NOW + seconds * SECOND) for seconds in (3, 2, 3.25, 3.25, 5_000))
+    )
+    await trial.change(failed, state="retryable")
+    assert await next_in(NOW) in (2 * SECOND, 2.001 * SECOND)
+    assert await next_in(NOW + 2 * SECOND) in (SECOND, 1.001 * SECOND)
+    assert (await trial.get(first)).state is State.SCHEDULED
+    assert await next_in(NOW + 4 * SECOND, limit=1) in (4_996 * SECOND, 4_996.001 * SECOND), (
+        "what is due already and beyond the limit is no matter of time"
+    )
+    assert await trial.states() == ["available", "suspended"] + ["available"] * 2 + ["scheduled"] * 3
+
+
+async def test_a_time_that_will_never_come_is_waited_for_by_nobody(trial: Trial):
+    await trial.insert_many(1, schedule_in=HOUR)
+    await trial.change_all("true", scheduled_at="infinity" if trial.is_postgres else "soon")
+    assert await trial.engine.stage(10, now=NOW) == ({}, None)
+    assert await trial.states() == ["scheduled"]
+
+
 async def test_without_a_given_time_staging_goes_by_the_clock_of_the_database(trial: Trial):
     past, future = await trial.engine.insert([job(schedule_in=HOUR), job(schedule_in=HOUR)])
     await trial.change(past, scheduled_at=past.inserted_at.isoformat())
-    assert await trial.engine.stage(10) == {"default": 1}
+    assert (await trial.engine.stage(10)).queues == {"default": 1}
     assert (await trial.get(future)).state is State.SCHEDULED
 
 

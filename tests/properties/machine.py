@@ -342,7 +342,7 @@ class Machine(RuleBasedStateMachine):
     @rule(time=st.sampled_from((SECOND, 60 * SECOND, 2 * HOUR)), limit=limits)
     def time_passes(self, time: timedelta, limit: int) -> None:
         self.model.now += time
-        assert self.ask("stage", limit, now=self.model.now) == self.model.stage(limit)
+        assert self.ask("stage", limit, now=self.model.now).queues == self.model.stage(limit)
 
     @rule(limit=limits, age=st.sampled_from((SECOND, HOUR)))
     @precondition(lambda self: any(job.ended_at for job in self.model.jobs.values()))

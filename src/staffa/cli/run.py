@@ -213,7 +213,7 @@ class Service:
         """Look whether nothing executes in the queues that run here, and nothing waits that they would take."""
         engine, queues = self._staffa.engine, self._staffa.takes_from
         try:
-            if due := await engine.stage(STAGED_AT_ONCE):
+            if due := (await engine.stage(STAGED_AT_ONCE)).queues:
                 await engine.tell(INSERT, naming_queues(due))
             counts = await self._staffa.acounts()
         except DatabaseUnavailable as error:

@@ -34,6 +34,7 @@ from staffa.engine import (
     Reconciled,
     Reindexed,
     Retried,
+    Staged,
     TablesStatus,
 )
 from staffa.notifier import Notifier, Payload
@@ -156,8 +157,8 @@ class InlineEngine:
 
     async def progress(self, producer: ProducerInfo, told: Sequence[tuple[AnyJob, Progress]]) -> None: ...
 
-    async def stage(self, limit: int, *, now: datetime | None = None) -> dict[str, int]:
-        return {}
+    async def stage(self, limit: int, *, now: datetime | None = None) -> Staged:
+        return Staged({}, None)
 
     async def register(self, producers: Sequence[ProducerInfo]) -> None: ...
 

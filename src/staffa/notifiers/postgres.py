@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from staffa._backoff import reconnect_delay
-from staffa.notifier import CHANNELS, Heard, Payload, read_payload
+from staffa.notifier import CHANNELS, Heard, Payload, begin, read_payload
 from staffa.telemetry import NotificationMalformed, NotifierListening, NotifierLost, Telemetry
 
 logger = logging.getLogger("staffa")
@@ -39,7 +39,7 @@ class PostgresNotifier:
                 async with await psycopg.AsyncConnection.connect(self._url, **self._options) as connection:
                     await self._listen(connection, channels)
                     self._telemetry.emit(NotifierListening())
-                    heard(channels[0], {})  # whatever was told while nobody listened
+                    begin(heard, channels)
                     failures = 0
                     await self._hear(connection, heard)
             except (psycopg.Error, OSError) as error:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from staffa.engines._sqlite_writer import News, Writer
-from staffa.notifier import CHANNELS, INSERT, Heard, read_payload
+from staffa.notifier import CHANNELS, INSERT, Heard, begin, read_payload
 from staffa.notifiers.local import LocalNotifier
 from staffa.telemetry import NotificationMalformed, NotifierListening, Telemetry
 
@@ -35,7 +35,7 @@ class SqliteNotifier:
         with self._local.listening(heard, channels), self._watching() as watched:
             await asyncio.shield(asyncio.wrap_future(watched))
             self._telemetry.emit(NotifierListening())
-            heard(channels[0], {})  # whatever was told while nobody listened
+            begin(heard, channels)
             await asyncio.get_running_loop().create_future()
 
     @contextmanager

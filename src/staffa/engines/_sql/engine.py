@@ -12,13 +12,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import msgspec
 
 from staffa import _lifecycle
-from staffa._clock import LONGEST_DELAY, instant
+from staffa._clock import LONGEST_DELAY, instant, utc_now
 from staffa._cursor import START, Place, place_of
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
 from staffa._signals import Action
 from staffa.engine import (
+    SOON,
     Ack,
     Backlog,
     Beat,
@@ -32,6 +33,7 @@ from staffa.engine import (
     Reconciled,
     Reindexed,
     Retried,
+    Staged,
     Waiting,
 )
 from staffa.engines._sql import keys
@@ -50,7 +52,7 @@ from staffa.engines._sql.rows import (
 )
 from staffa.engines._sql.session import Session
 from staffa.errors import UnstorableData, UnsupportedConnection
-from staffa.notifier import LEADER, SIGNAL, Payload
+from staffa.notifier import DUE, LEADER, SIGNAL, Payload
 from staffa.telemetry import Telemetry, told
 
 logger = logging.getLogger("staffa")
@@ -60,6 +62,7 @@ T = TypeVar("T")
 
 UNSTORABLE = (UnstorableData, UnicodeEncodeError)
 NOWHERE: Row = (None, None, None)
+TO_STAGE = frozenset({State.SCHEDULED, State.RETRYABLE})
 
 
 class Connection(Protocol):
@@ -133,7 +136,9 @@ class SqlEngine:
         if not jobs:
             return []
         rows = await db.run("insert_jobs", **new_rows(jobs), now=now, channel=self._channel)
-        return stored_jobs(jobs, rows)
+        stored = stored_jobs(jobs, rows)
+        await self._tell_of_due(db, stored, stored[0].inserted_at)
+        return stored
 
     # What runs
 
@@ -153,7 +158,7 @@ class SqlEngine:
         missed: list[Ack] = []
 
         if other:
-            settled = await self._settle_each(db, other)
+            settled = await self._settle_each(db, other, now)
             missed += [ack for ack in other if fence(ack.held) not in settled]
 
         place = after or START
@@ -206,11 +211,15 @@ class SqlEngine:
     # What moves by itself
 
     @word
-    async def stage(self, db: Session, limit: int, *, now: datetime | None = None) -> dict[str, int]:
+    async def stage(self, db: Session, limit: int, *, now: datetime | None = None) -> Staged:
         staged: Counter[str] = Counter()
-        for queue, jobs in await db.run("stage_jobs", limit=limit, now=now):
-            staged[queue] += jobs
-        return dict(sorted(staged.items()))
+        next_in: timedelta | None = None
+        for queue, jobs, seconds in await db.run("stage_jobs", limit=limit, now=now):
+            if queue is not None:
+                staged[queue] += jobs
+            elif seconds is not None:
+                next_in = timedelta(seconds=float(seconds))
+        return Staged(dict(sorted(staged.items())), next_in)
 
     @word
     async def register(self, db: Session, producers: Sequence[ProducerInfo]) -> None:
@@ -248,7 +257,7 @@ class SqlEngine:
                 return []
             now = now or await _clock(db)
             acks = [Ack(job, _lifecycle.rescued(job, now)) for job in orphans]
-            await self._settle(db, acks)
+            await self._settle(db, acks, now)
             return [ack.after for ack in acks]
 
     @word
@@ -350,6 +359,7 @@ class SqlEngine:
             rows = [updated_row(*each) for each in zip(jobs, changed, strict=True)]
             if rows:
                 await db.run("update_jobs", changed=written(rows), ids=[job.id for job in jobs])
+                await self._tell_of_due(db, changed, moment)
             return changed
 
     # What people see
@@ -481,24 +491,31 @@ class SqlEngine:
 
     # The one way of writing what a job became
 
-    async def _settle(self, db: Session, acks: Sequence[Ack]) -> set[int]:
+    async def _settle(self, db: Session, acks: Sequence[Ack], now: datetime | None = None) -> set[int]:
         """Write what jobs became, where they still are as they were; give the fences of those."""
         if not acks:
             return set()
         rows = await db.run(
             "settle_jobs", settled=written([settled_row(ack) for ack in acks]), ids=[a.held.id for a in acks]
         )
+        await self._tell_of_due(db, [ack.after for ack in acks], now)
         return {row[0] for row in rows}
 
-    async def _settle_each(self, db: Session, acks: Sequence[Ack]) -> set[int]:
+    async def _tell_of_due(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> None:
+        """Tell whoever stages where a job is due so soon that he may not look before."""
+        soon = (now or utc_now()) + SOON
+        if any(job.state in TO_STAGE and job.scheduled_at and job.scheduled_at <= soon for job in jobs):
+            await db.tell(DUE, [{}])
+
+    async def _settle_each(self, db: Session, acks: Sequence[Ack], now: datetime | None) -> set[int]:
         """Settle all in one statement; where the database refuses a value, one by one, so that it blocks nobody."""
         try:
-            return await self._settle(db, acks)
+            return await self._settle(db, acks, now)
         except UNSTORABLE:
             settled: set[int] = set()
             for ack in acks:
                 try:
-                    settled |= await self._settle(db, [ack])
+                    settled |= await self._settle(db, [ack], now)
                 except UNSTORABLE as error:
                     logger.error("the outcome of job %s cannot be stored: %s", ack.held.id, error)  # noqa: TRY400 - the row is to blame, no code
             return settled
