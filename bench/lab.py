@@ -182,10 +182,12 @@ class Lab:
         chosen: T = self._chosen[key]
         return chosen
 
-    def alternate(self, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    def alternate(
+        self, measures: dict[str, Callable[[], float]], rounds: int | None = None
+    ) -> dict[str, list[float]]:
         """Measure one after the other, round by round; what is not available is left out."""
         found: dict[str, list[float]] = {name: [] for name in measures}
-        for number in range(self.scale.rounds):
+        for number in range(rounds or self.scale.rounds):
             for name in [*found]:
                 self.say(f"round {number + 1}: {name}")
                 try:

@@ -10,13 +10,17 @@ from bench.raw_postgres import BATCHES, EXCHANGES, INSERTS
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of measures. Each measure ends after `seconds` or `jobs`, whichever comes first."""
+    """Sizes of measures. Each measure ends after `seconds` or `jobs`, whichever comes first.
+
+    `rounds` is how often contenders take turns, `repeats` how often what takes a fixed time is measured.
+    """
 
     name: str
     jobs: int
     seconds: float
     search_seconds: float
     rounds: int
+    repeats: int
     search_jobs: int
     concurrencies: tuple[int, ...]
     threads: tuple[int, ...]
@@ -26,6 +30,7 @@ class Scale:
     samples: int
     waiting: int
     watched: float
+    under_load: float
     singles: float
     starts: int
     peers: tuple[str, ...]
@@ -48,6 +53,7 @@ QUICK = Scale(
     seconds=4,
     search_seconds=2,
     rounds=3,
+    repeats=1,
     search_jobs=10_000,
     concurrencies=(500,),
     threads=(20,),
@@ -57,6 +63,7 @@ QUICK = Scale(
     samples=150,
     waiting=20_000,
     watched=4,
+    under_load=4,
     singles=0.7,
     starts=3,
     peers=("pgqueuer", "huey"),
@@ -68,6 +75,7 @@ DEFAULT = Scale(
     seconds=8,
     search_seconds=4,
     rounds=3,
+    repeats=3,
     search_jobs=30_000,
     concurrencies=(100, 200, 500),
     threads=(10, 20, 50),
@@ -77,6 +85,7 @@ DEFAULT = Scale(
     samples=500,
     waiting=100_000,
     watched=15,
+    under_load=10,
     singles=3,
     starts=5,
     peers=MOST_PEERS,
@@ -87,6 +96,7 @@ FULL = Scale(
     seconds=20,
     search_seconds=8,
     rounds=5,
+    repeats=3,
     search_jobs=50_000,
     concurrencies=(100, 200, 350, 500),
     threads=(5, 10, 20, 50, 100),
@@ -96,6 +106,7 @@ FULL = Scale(
     samples=1_000,
     waiting=100_000,
     watched=60,
+    under_load=15,
     singles=5,
     starts=10,
     peers=MOST_PEERS,

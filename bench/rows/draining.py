@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
+from statistics import median
 
 from bench import raw_postgres, raw_sqlite
 from bench.contenders import CONTENDERS
@@ -67,10 +68,14 @@ def backlogs(lab: Lab, key: str, what: str) -> RowResult:
         for jobs, statistics in product(lab.scale.backlogs, STATISTICS)
     }
     found = lab.alternate(
-        {name: partial(_speed, lab, lab.postgres, filling, concurrency) for name, filling in fillings.items()}
+        {
+            name: partial(_speed, lab, lab.postgres, filling, concurrency)
+            for name, filling in fillings.items()
+        },
+        lab.scale.repeats,
     )
-    rounds = zip(*found.values(), strict=True)
-    checks = [at_most(1.5, "best / worst", [max(each) / min(each) for each in rounds])]
+    medians = [median(values) for values in found.values()]
+    checks = [at_most(1.5, "best / worst", [max(medians) / min(medians)])]
     return RowResult(key, what, checks, _figures(found))
 
 
@@ -85,7 +90,8 @@ def threads(lab: Lab, key: str, what: str) -> RowResult:
         {
             STAFFA: partial(_speed, lab, lab.postgres, plain, limit),
             RAW: lambda: _raw(lab, filling),
-        }
+        },
+        lab.scale.repeats,
     )
     checks = [at_least(0.25, "Staffa / raw exchange loop", ratios(found[STAFFA], found[RAW]))]
     return RowResult(key, what, checks, _figures(found), [f"best with {limit} threads"])
@@ -119,7 +125,8 @@ def history(lab: Lab, key: str, what: str) -> RowResult:
         concurrency = _concurrency(lab, site, small)
         names = {f"{site.kind}, {each.finished:,} finished": each for each in (small, large)}
         here = lab.alternate(
-            {name: partial(_speed, lab, site, filling, concurrency) for name, filling in names.items()}
+            {name: partial(_speed, lab, site, filling, concurrency) for name, filling in names.items()},
+            lab.scale.repeats,
         )
         found |= here
         few, many = here.values()
@@ -133,7 +140,7 @@ def pinned(lab: Lab, key: str, what: str) -> RowResult:
     concurrency = _concurrency(lab, lab.postgres, Filling(lab.scale.jobs))
     with_it: list[Drained] = []
     without: list[Drained] = []
-    for number in range(lab.scale.rounds):
+    for number in range(lab.scale.repeats):
         lab.say(f"round {number + 1}: without and with a transaction held open")
         without.append(lab.drain(lab.postgres, filling, concurrency, seconds=lab.scale.long_seconds))
         with_it.append(

@@ -29,7 +29,7 @@ def mixed(lab: Lab, key: str, what: str) -> RowResult:
     checks, figures = [], []
     for site in (lab.postgres, lab.sqlite):
         rounds = []
-        for number in range(lab.scale.rounds):
+        for number in range(lab.scale.repeats):
             lab.say(f"round {number + 1}: mixed load, {site.kind}")
             rounds.append(_mixed(lab, site))
         completed, produced = ([each[which] for each in rounds] for which in (0, 1))
@@ -85,7 +85,7 @@ def _mixed(lab: Lab, site: Site) -> tuple[float, float]:
         time.sleep(WARM_UP_SECONDS)
         began, [(completed,)] = time.monotonic(), ask(COMPLETED)
         [(stored,)] = ask("select count(*) from oban_jobs")
-        time.sleep(min(lab.scale.seconds, lab.scale.watched))
+        time.sleep(lab.scale.under_load)
         took, [(completed_since,)] = time.monotonic() - began, ask(COMPLETED)
         [(stored_since,)] = ask("select count(*) from oban_jobs")
         worker.check()

@@ -21,7 +21,7 @@ def imports(lab: Lab, key: str, what: str) -> RowResult:
     }
     lab.say("starting")
     found: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(lab.scale.rounds):
+    for _ in range(lab.scale.repeats):
         best = dict.fromkeys(commands, float("inf"))
         for _ in range(lab.scale.starts):
             for name, command in commands.items():

@@ -32,7 +32,7 @@ def latency_postgres(lab: Lab, key: str, what: str) -> RowResult:
     """Enqueue in one process, start in another, and take turns with a raw loop that listens."""
     ours: list[list[float]] = []
     raw: list[list[float]] = []
-    for number in range(lab.scale.rounds):
+    for number in range(lab.scale.repeats):
         lab.say(f"round {number + 1}: latency")
         mine, theirs = _beside_raw(lab)
         ours.append(mine)
@@ -49,7 +49,7 @@ def latency_postgres(lab: Lab, key: str, what: str) -> RowResult:
 def latency_sqlite(lab: Lab, key: str, what: str) -> RowResult:
     alone: list[list[float]] = []
     across: list[list[float]] = []
-    for number in range(lab.scale.rounds):
+    for number in range(lab.scale.repeats):
         lab.say(f"round {number + 1}: latency on SQLite")
         with lab.filled(lab.sqlite, Filling()) as url:
             alone.append(latencies(SqliteBench(url), lab.scale.samples))
@@ -71,7 +71,7 @@ def scheduled(lab: Lab, key: str, what: str) -> RowResult:
     checks, figures = [], []
     for site in (lab.postgres, lab.sqlite):
         late: list[list[float]] = []
-        for number in range(lab.scale.rounds):
+        for number in range(lab.scale.repeats):
             lab.say(f"round {number + 1}: scheduled jobs, {site.kind}")
             late.append(_lateness(lab, site))
         checks.append(at_most(100, f"p99 late, {site.kind}", _percentiles(late, 99), "ms"))
@@ -116,7 +116,7 @@ def _lateness(lab: Lab, site: Site) -> list[float]:
         around.enter_context(lab.worker(url, tally, queues=f"{QUEUE}:100"))
         staffa = Staffa(url, run_queues=False)
         wall, monotonic = datetime.now(UTC), time.monotonic()
-        spread = timedelta(seconds=lab.scale.watched) / lab.scale.samples
+        spread = timedelta(seconds=lab.scale.under_load) / lab.scale.samples
         due = [AHEAD + spread * slot for slot in range(lab.scale.samples)]
         staffa.insert_all(
             [Marking.using(scheduled_at=wall + later).new(slot=slot) for slot, later in enumerate(due)]
