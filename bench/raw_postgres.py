@@ -69,8 +69,8 @@ def _own(connection: psycopg.Connection[Any], other: psycopg.Connection[Any]) ->
     """Exchange with the statement that Staffa uses."""
     raw = RawPostgres(connection, other, "public")
 
-    def exchange(handles: Handles, fences: Sequence[int], demand: int) -> tuple[Handles, Sequence[int]]:
-        taken = raw.exchange(handles, fences, demand)
+    def exchange(_: Handles, fences: Sequence[int], demand: int) -> tuple[Handles, Sequence[int]]:
+        taken = raw.exchange(fences, demand)
         return [each for each, _ in taken], [(each << TAKE_BITS) + take for each, take in taken]
 
     return exchange

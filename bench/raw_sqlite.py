@@ -32,12 +32,10 @@ def drain(url: str, batch: int) -> float:
     with _connected(url) as connection:
         raw = RawSqlite(connection)
         count = 0
-        ids: list[int] = []
         fences: list[int] = []
         began = time.perf_counter()
-        while taken := raw.exchange(ids, fences, batch):
+        while taken := raw.exchange(fences, batch):
             count += len(taken)
-            ids = [each for each, _ in taken]
             fences = [(each << TAKE_BITS) + take for each, take in taken]
         return count / (time.perf_counter() - began)
 

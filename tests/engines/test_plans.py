@@ -75,7 +75,6 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
     keys = [f"key {each}" for each in ids]
     return {
         "exchange_jobs": {
-            "ids": ids,
             "fences": fences,
             "producer": "p",
             "node": "n",

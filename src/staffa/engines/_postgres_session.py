@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -11,21 +12,22 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 import msgspec
 import psycopg
 import psycopg_pool
+from psycopg.abc import AdaptContext
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.datetime import TimestampLoader
+from psycopg.types.datetime import TimestampBinaryLoader, TimestampLoader
 from psycopg.types.json import set_json_loads
 
 from staffa._job import AnyJob, Job, State
-from staffa.engines._sql.rows import EARLIEST, Row, exchanged, notification, objects
+from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
 from staffa.engines._sql.statements import Statement, in_schema, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
@@ -41,6 +43,8 @@ BUSY = (
 READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
 UNAVAILABLE = (psycopg.OperationalError, READ_ONLY, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed)
 LATEST = datetime.max.replace(tzinfo=UTC)
+EPOCH, MICROSECONDS = datetime(2000, 1, 1, tzinfo=UTC), struct.Struct("!q")  # of timestamps in binary
+IN_BINARY = ("exchange_jobs",)  # which gives many rows, none with a type that only this database has
 
 
 class AsyncSession:
@@ -57,7 +61,7 @@ class AsyncSession:
                 if self._foreign:
                     adapt(cursor.adapters)
                 async with self._answered():
-                    await cursor.execute(sql(name, self._schema), params)
+                    await cursor.execute(sql(name, self._schema), _given(params), binary=name in IN_BINARY)
                 return await cursor.fetchall() if cursor.description else []
 
     def _answered(self) -> AbstractAsyncContextManager[Any]:
@@ -85,7 +89,7 @@ class AsyncSession:
         return _job(row)
 
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
-        return exchanged(rows, _job)
+        return _exchanged(rows)
 
 
 class PlainSession:
@@ -99,7 +103,7 @@ class PlainSession:
             if self._foreign:
                 adapt(cursor.adapters)
             with self._answered():
-                cursor.execute(sql(name, self._schema), params)
+                cursor.execute(sql(name, self._schema), _given(params), binary=name in IN_BINARY)
             return cursor.fetchall() if cursor.description else []
 
     def _answered(self) -> AbstractContextManager[Any]:
@@ -127,7 +131,7 @@ class PlainSession:
         return _job(row)
 
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
-        return exchanged(rows, _job)
+        return _exchanged(rows)
 
 
 # Statements
@@ -141,6 +145,18 @@ def sql(name: Statement, schema: str) -> bytes:
 
 
 # Values
+
+
+def _given(params: dict[str, Any]) -> dict[str, Any]:
+    """Write lists of integers as PostgreSQL reads them: the driver asks each of their members what it is."""
+    return {
+        name: f"{{{','.join(map(str, value))}}}" if type(value) is list and _is_integer(value) else value
+        for name, value in params.items()
+    }
+
+
+def _is_integer(values: list[Any]) -> bool:
+    return bool(values) and type(values[0]) is int
 
 
 class UtcLoader(TimestampLoader):
@@ -161,8 +177,29 @@ class UtcLoader(TimestampLoader):
             return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
 
 
+class UtcBinaryLoader(TimestampBinaryLoader):
+    """Reads the same in binary, where one batch most often has few different ones."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._data, self._moment = b"", EARLIEST
+
+    def load(self, data: Any) -> datetime:
+        if data != self._data:
+            self._data, self._moment = bytes(data), _moment(*MICROSECONDS.unpack(data))
+        return self._moment
+
+
+def _moment(microseconds: int) -> datetime:
+    try:
+        return EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return EARLIEST if microseconds < 0 else LATEST
+
+
 def adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("timestamp", UtcLoader)
+    adapters.register_loader("timestamp", UtcBinaryLoader)
     set_json_loads(_from_json, context=_Context(adapters))
 
 
@@ -204,6 +241,54 @@ def _job(row: Row) -> AnyJob:
         take=row[18],
         unique_key=row[19],
     )
+
+
+def _exchanged(rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
+    """Read the row that counts acks and says what all jobs share, and the jobs, of which each is read fast."""
+    [(acked, queue, attempted_at, attempted_by, *_)] = [row for row in rows if row[0] is not None]
+    return acked, [
+        Job(
+            id=job_id,
+            state=State.EXECUTING,
+            queue=queue,
+            worker=worker,
+            args=args,
+            meta={} if meta is None else objects(meta),
+            tags=tags or [],
+            errors=errors or [],
+            attempt=attempt,
+            max_attempts=max_attempts,
+            priority=priority,
+            inserted_at=inserted_at,
+            scheduled_at=scheduled_at,
+            attempted_at=attempted_at,
+            completed_at=completed_at,
+            cancelled_at=cancelled_at,
+            attempted_by=[*attempted_by],
+            take=take,
+            unique_key=unique_key,
+        )
+        for (
+            count,
+            *_,
+            job_id,
+            worker,
+            args,
+            meta,
+            tags,
+            errors,
+            attempt,
+            max_attempts,
+            priority,
+            inserted_at,
+            scheduled_at,
+            completed_at,
+            cancelled_at,
+            take,
+            unique_key,
+        ) in rows
+        if count is None
+    ]
 
 
 # Errors

@@ -27,7 +27,7 @@ from staffa._job import AnyJob
 from staffa.engine import Database, Engine
 from staffa.engines._containment import teach
 from staffa.engines._sql.engine import InsideTransaction, SqlEngine
-from staffa.engines._sql.rows import Row, exchanged, notification, read_job, read_moment, written
+from staffa.engines._sql.rows import Row, notification, read_job, read_moment, written
 from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, split, statement
 from staffa.engines._sqlite_session import encoded, job_of
@@ -145,7 +145,7 @@ class Joined(ABC):
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
         if self._database.dialect == "sqlite":
             return await sqlite_exchanged(self, rows)
-        return exchanged(rows, self.job)
+        raise UnsupportedConnection("queues do not take jobs inside a transaction of SQLAlchemy's")
 
 
 class PlainSession(Joined):

@@ -20,7 +20,7 @@ class Raw(Protocol):
     def insert(self, jobs: Mapping[str, str]) -> None:
         """Run the insert statement once, with what it takes, written before."""
 
-    def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+    def exchange(self, fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
         """Run the exchange statement once; give id and take of each job taken."""
 
     def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from staffa.errors import DatabaseError
 from staffa.instance import Staffa
 
 HEARING_SECONDS = 10.0
+ACKED, ID, SCHEDULED_AT, TAKE = 0, 4, 14, 17  # columns of an exchange
 
 
 class PostgresBench:
@@ -85,6 +87,7 @@ class RawPostgres:
         self._connection, self._other, self._producer = connection, other, str(uuid4())
         self._channel = f"{schema}.oban_insert"
         self._listening = False
+        self._after: tuple[int, datetime | str, int] = START
         self._insert, self._exchange = _sql("insert_jobs", schema), _sql("exchange_jobs", schema)
         producer = {"id": self._producer, "node": "bench", "queue": QUEUE, "capacity": 1, "paused": False}
         connection.execute(
@@ -95,30 +98,35 @@ class RawPostgres:
     def insert(self, jobs: Mapping[str, str]) -> None:
         self._insert_on(self._connection, jobs)
 
-    def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+    def exchange(self, fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+        """Look behind the job that was taken last, as a queue under load does."""
+        priority, time, job_id = self._after
         cursor = self._connection.execute(
             self._exchange,
             {
-                "ids": list(ids),
-                "fences": list(fences),
+                "fences": f"{{{','.join(map(str, fences))}}}",
                 "producer": self._producer,
                 "node": "bench",
                 "queue": QUEUE,
                 "demand": demand,
-                "after_priority": START.priority,
-                "after_time": START.scheduled_at,
-                "after_id": START.id,
+                "after_priority": priority,
+                "after_time": time,
+                "after_id": job_id,
                 "now": None,
             },
         )
         result = cursor.pgresult
         assert result is not None  # noqa: S101 - the statement has just run
         value = result.get_value
-        return [
-            (int(value(row, 1) or 0), int(value(row, 19) or 0))
+        taken = [
+            (int(value(row, ID) or 0), int(value(row, TAKE) or 0), row)
             for row in range(result.ntuples)
-            if value(row, 0) is None
+            if value(row, ACKED) is None
         ]
+        if taken:
+            last, _, row = max(taken)
+            self._after = 0, f"{(value(row, SCHEDULED_AT) or b'').decode()}Z", last
+        return [(job_id, take) for job_id, take, _ in taken]
 
     def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:
         self._listen()
@@ -127,7 +135,7 @@ class RawPostgres:
             raise DatabaseError(
                 f"no notification came within {HEARING_SECONDS:.0f} s; is there a pooler between?"
             )
-        [taken] = self.exchange([], [], 1)
+        [taken] = self.exchange([], 1)
         return taken
 
     def _listen(self) -> None:

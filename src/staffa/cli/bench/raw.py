@@ -40,7 +40,7 @@ def raw_latencies(place: Bench, samples: int) -> list[float]:
             began = time.perf_counter()
             job_id, take = raw.arrival(payload)
             found.append(time.perf_counter() - began)
-            raw.exchange([job_id], [_fence(job_id, take)], 0)
+            raw.exchange([_fence(job_id, take)], 0)
             time.sleep(PAUSE_SECONDS)
     return found[WARM_UP_SAMPLES:]
 
@@ -48,11 +48,9 @@ def raw_latencies(place: Bench, samples: int) -> list[float]:
 def _drain(raw: Raw, batch: int) -> int:
     """Record the batch before and take the next in one statement, until nothing is left."""
     total = 0
-    ids: list[int] = []
     fences: list[int] = []
-    while taken := raw.exchange(ids, fences, batch):
+    while taken := raw.exchange(fences, batch):
         total += len(taken)
-        ids = [each for each, _ in taken]
         fences = [_fence(each, take) for each, take in taken]
     return total
 

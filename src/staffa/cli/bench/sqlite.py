@@ -99,9 +99,8 @@ class RawSqlite:
     def insert(self, jobs: Mapping[str, str]) -> None:
         self._together(self._insert, {**jobs})
 
-    def exchange(self, ids: Sequence[int], fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
+    def exchange(self, fences: Sequence[int], demand: int) -> list[tuple[int, int]]:
         values = {
-            "ids": f"[{','.join(map(str, ids))}]",
             "fences": f"[{','.join(map(str, fences))}]",
             "producer": self._producer,
             "node": "bench",
@@ -113,7 +112,7 @@ class RawSqlite:
 
     def arrival(self, job: Mapping[str, str]) -> tuple[int, int]:
         self.insert(job)
-        [taken] = self.exchange([], [], 1)
+        [taken] = self.exchange([], 1)
         return taken
 
     def _together(self, parts: Sequence[str], values: dict[str, Any]) -> list[tuple[Any, ...]]:

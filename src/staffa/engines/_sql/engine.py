@@ -164,7 +164,6 @@ class SqlEngine:
         place = after or START
         rows = await db.run(
             "exchange_jobs",
-            ids=[ack.held.id for ack in plain],
             fences=[fence(ack.held) for ack in plain],
             producer=producer.id,
             node=producer.node,

@@ -199,12 +199,6 @@ def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], da
     )
 
 
-def exchanged(rows: Sequence[Row], job: Callable[[Row], AnyJob]) -> tuple[int, list[AnyJob]]:
-    """Part the row that counts acks from those that are jobs."""
-    acked = sum(row[0] for row in rows if row[0] is not None)
-    return acked, [job(row[1:]) for row in rows if row[0] is None]
-
-
 def stored_jobs(jobs: Sequence[AnyJob], rows: Sequence[Row]) -> list[AnyJob]:
     """Read what became of jobs on their way in; ids rise in the order in which jobs were given."""
     state, moment = cache(State), cache(read_moment)  # as many jobs share them
