@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from bench.processes import Failed
 Make = Callable[[str], object]
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
+LOGGED = re.compile(r"LOG:  (?:statement|execute)\b")
 TELLING_SETTINGS = (
     "server_version",
     "synchronous_commit",
@@ -78,15 +80,17 @@ class Postgres:
 
             yield ask
 
-    def transactions(self, url: str) -> int:
-        """Count transactions of a database so far, as its sessions have told."""
-        name = urlsplit(url).path.lstrip("/")
+    def log_statements(self, url: str) -> None:
+        """Have the server log what sessions of a database say, from their next start on."""
+        self._say(f"alter database \"{urlsplit(url).path.lstrip('/')}\" set log_statement = 'all'")
+
+    def logged_statements(self) -> int:
+        """Count statements in the server's log so far. Raises `Failed` where it is not where ours is."""
         with psycopg.connect(self._url, autocommit=True) as connection:
-            found = connection.execute(
-                "select xact_commit + xact_rollback from pg_stat_database where datname = %s", [name]
-            ).fetchone()
-        assert found is not None  # noqa: S101 - every database has its row
-        return int(found[0])
+            row = connection.execute("select pg_read_file('log', true)").fetchone()
+        if row is None or row[0] is None:
+            raise Failed("the log of the server cannot be read")
+        return len(LOGGED.findall(row[0]))
 
     def settings(self) -> dict[str, str]:
         """Give the settings that matter."""

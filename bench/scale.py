@@ -49,8 +49,8 @@ MOST_PEERS = ("oban", "pgqueuer", "procrastinate", "chancy", "awa", "dbos", "hue
 
 QUICK = Scale(
     "quick",
-    jobs=30_000,
-    seconds=4,
+    jobs=25_000,
+    seconds=3,
     search_seconds=2,
     rounds=3,
     repeats=1,

@@ -99,25 +99,32 @@ def _idle(lab: Lab, site: Site) -> tuple[float, float]:
     SQLite tells its statements to nobody but the process that says them, which costs; so it is asked apart.
     """
     if site.kind == "postgres":
-        return _watched(lab, site, lab.postgres.transactions)
+        return _watched(lab, site, lab.postgres.logged_statements, prepare=lab.postgres.log_statements)
     said = lab.tally()
-    percent, _ = _watched(lab, site, lambda _: 0)
-    _, statements = _watched(lab, site, lambda _: said.began, {jobs.STATEMENTS: str(said.path)})
+    percent, _ = _watched(lab, site, lambda: 0)
+    _, statements = _watched(lab, site, lambda: said.began, environment={jobs.STATEMENTS: str(said.path)})
     return percent, statements
 
 
 def _watched(
-    lab: Lab, site: Site, statements: Callable[[str], int], environment: dict[str, str] | None = None
+    lab: Lab,
+    site: Site,
+    statements: Callable[[], int],
+    *,
+    prepare: Callable[[str], None] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> tuple[float, float]:
     with ExitStack() as around:
         url = around.enter_context(lab.filled(site, Filling()))
+        if prepare is not None:
+            prepare(url)
         worker = around.enter_context(
             lab.worker(url, lab.tally(), queues=IDLE_QUEUES, environment=environment)
         )
         time.sleep(SETTLING_SECONDS)
-        before, counted, began = worker.usage.cpu_times(), statements(url), time.monotonic()
+        before, counted, began = worker.usage.cpu_times(), statements(), time.monotonic()
         time.sleep(lab.scale.watched)
-        after, count, took = worker.usage.cpu_times(), statements(url), time.monotonic() - began
+        after, count, took = worker.usage.cpu_times(), statements(), time.monotonic() - began
         worker.check()
     spent = after.user + after.system - before.user - before.system
     return 100 * spent / took, (count - counted) / took

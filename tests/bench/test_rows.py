@@ -1,6 +1,7 @@
 """Every row of the table can be measured; how fast anything is, no test judges."""
 
 import math
+import os
 
 import pytest
 
@@ -11,6 +12,9 @@ MAY_BE_NOTHING = {"idle"}
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
 def test_a_row_is_measured_on_each_database_it_names(lab, row):
+    if row.key == "idle" and "STAFFA_TEST_POSTGRES_URL" in os.environ:
+        pytest.skip("the log of a server that is not ours is somewhere else")
+
     found = row.measure(lab, row.key, row.what)
 
     assert (found.key, found.what) == (row.key, row.what)
