@@ -90,7 +90,7 @@ async def test_an_insert_of_another_process_is_heard(make: Callable[..., Staffa]
         assert await asyncio.to_thread(process.stdout.readline) == "stored\n"
         async with listening(here) as heard:
             for queue in ("second", "third"):
-                await asyncio.sleep(0.05)  # SQLite looks every 10 ms; what it saw before does not count
+                await asyncio.sleep(0.05)  # SQLite looks every 40 ms; what it saw before does not count
                 heard.clear()
                 process.stdin.write(f"{queue}\n")
                 process.stdin.flush()

@@ -111,6 +111,11 @@ class Producer:
         return not self._slots and not self._finished
 
     @property
+    def resting(self) -> bool:
+        """Tell whether jobs could be taken, and none run that let it look by itself."""
+        return self.idle and self.registered and not self.info.paused
+
+    @property
     def unstopped(self) -> int:
         """Count jobs whose attempts have not ended."""
         return sum(not slot.settled for slot in self._slots.values())
@@ -324,10 +329,11 @@ class Producer:
         self.wake()
 
     async def _rest(self, deadline: float = math.inf) -> None:
-        """Wait until something finishes or comes in, but not for ever."""
+        """Wait until something finishes or comes in, but not for ever; who has no jobs is woken when there are some."""
         now = time.monotonic()
+        poll = max(self._poll, self._heartbeat) if self.idle else self._poll
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(min(self._poll, self._cursor.owed(now), deadline - now), 0.001)):
+            async with asyncio.timeout(max(min(poll, self._cursor.owed(now), deadline - now), 0.001)):
                 await self._wake.wait()
         self._wake.clear()
 

@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 
 from staffa._kept import kept
 from staffa._pauses import EVERY
 from staffa._producer import Producer
 from staffa._signals import Action, Signal
+from staffa.engine import Engine
+from staffa.errors import DatabaseError
 
 logger = logging.getLogger("staffa")
 
@@ -90,6 +93,19 @@ class Queues:
             self._leaving.remove(producer)
 
     # What is told
+
+    async def poll(self, engine: Engine, interval: timedelta) -> None:
+        """Look now and then for jobs that nobody told of, once for all queues without jobs."""
+        while True:
+            await asyncio.sleep(interval.total_seconds())
+            resting = sorted(name for name, producer in self._running.items() if producer.resting)
+            if not resting:
+                continue
+            try:
+                for queue in await engine.ready(resting):
+                    self.wake(queue)
+            except DatabaseError as error:
+                logger.debug("nobody could look for jobs: %s", error)
 
     def wake(self, queue: object = None) -> None:
         """Look for jobs of one queue, or of all."""

@@ -165,6 +165,9 @@ class Reader(Protocol):
     async def counts(self) -> dict[str, dict[State, int]]:
         """Count jobs by queue and state."""
 
+    async def ready(self, queues: Sequence[str]) -> list[str]:
+        """Name those of the queues in which jobs are available."""
+
     async def producers(self) -> list[ProducerInfo]:
         """List the producers that live, and the dead ones whose jobs are not back yet."""
 

@@ -364,6 +364,7 @@ class Staffa(JobCalls, QueueCalls, ResultCalls):
         duties: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "notifier": lambda: self._database.notifier().run(self._heard),
             "peer": peer.run,
+            "poll": partial(self._queues.poll, engine, self._poll),
         }
         for plugin in self._plugins:
             if isinstance(plugin, Crontab):

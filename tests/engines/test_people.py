@@ -169,6 +169,14 @@ async def test_jobs_are_counted_by_queue_and_state(trial: Trial):
     }
 
 
+async def test_queues_with_available_jobs_are_named(trial: Trial):
+    assert await trial.engine.ready(["a"]) == []
+    await trial.insert(job(queue="a"), job(queue="a"), job(queue="ü"), job(queue="later", schedule_in=HOUR))
+    assert await trial.engine.ready([]) == []
+    assert sorted(await trial.engine.ready(["a", "later", "none", "ü"])) == ["a", "ü"]
+    assert await trial.engine.ready(["later", "none"]) == []
+
+
 async def test_what_is_read_is_what_was_written(trial: Trial):
     producer, held = await trial.taken(job(args={"a": [1]}, priority=3))
     after = _lifecycle.failed(held, NOW, "no", HOUR)

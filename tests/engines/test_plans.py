@@ -91,6 +91,7 @@ def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
             "producer": "p",
         },
         "stage_jobs": {"limit": 5_000},
+        "ready_queues": {"queues": ["default", "other"]},
         "orphaned_jobs": {"limit": 1_000},
         "hand_back_jobs": {"producer": "p", "fences": fences},
         "held_jobs": {"ids": ids},
@@ -162,7 +163,8 @@ def _refuse_scans(plans: dict[str, str]) -> None:
     )
     assert "Join" not in exchange
     assert exchange.count("oban_jobs_pkey") >= 3
-    assert "staffa_jobs_due_index" in plans["stage_jobs"]
+    assert plans["stage_jobs"].count("staffa_jobs_due_index") == 2
+    assert "staffa_jobs_available_index" in plans["ready_queues"]
     assert "staffa_jobs_executing_index" in plans["orphaned_jobs"]
     assert "staffa_jobs_executing_index" in plans["hand_back_jobs"]
     assert "staffa_jobs_completed_index" in plans["prune_jobs"]
@@ -239,6 +241,8 @@ def test_no_statement_scans_the_jobs_of_sqlite(sqlite_plans: sqlite3.Connection,
         assert "SEARCH oban_jobs USING INTEGER PRIMARY KEY" in plans[name]
     assert "SEARCH oban_jobs USING INDEX staffa_jobs_available_index (queue=?)" in plans["exchange_jobs"]
     assert "SEARCH oban_jobs USING INDEX staffa_jobs_due_index (scheduled_at<?)" in plans["stage_jobs"]
+    assert "staffa_jobs_due_index (scheduled_at>? AND scheduled_at<?)" in plans["stage_jobs"]
+    assert "staffa_jobs_available_index (queue=?)" in plans["ready_queues"]
     assert "USING INDEX staffa_jobs_executing_index" in plans["orphaned_jobs"]
     assert "USING INDEX staffa_jobs_executing_index" in plans["hand_back_jobs"]
     for state in ("completed", "cancelled", "discarded"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nodes import OtherNode, eventually, finished, quick
+from nodes import BEAT, OtherNode, eventually, finished, quick
 from staffa import Job, Lifeline, Pruner, Staffa, Stager, State, Worker
 from staffa.errors import DatabaseUnavailable
 from staffa.telemetry import EngineCalled, JobBounced
@@ -114,8 +114,29 @@ async def test_a_machine_at_rest_never_counts_or_lists_the_jobs(url: str) -> Non
         lambda event: words.update([event.word]) if isinstance(event, EngineCalled) else None
     )
     async with staffa:
-        await eventually(lambda: min(words["stage"], words["exchange"], words["rescue"], words["expire"]) > 2)
+        await eventually(lambda: min(words["stage"], words["exchange"], words["rescue"]) > 2)
     assert not words.keys() & {"jobs", "count", "counts", "backlog"}
+    staffa.close()
+
+
+async def test_queues_at_rest_are_looked_at_together_and_what_nobody_told_of_is_found(url: str) -> None:
+    queues = ("a", "b", "c")
+    staffa = quick(url, queues=dict.fromkeys(queues, 1), poll=BEAT, heartbeat=HOUR, plugins=[])
+    words: Counter[str] = Counter()
+    staffa.telemetry.attach(
+        lambda event: words.update([event.word]) if isinstance(event, EngineCalled) else None
+    )
+    staffa._heard = lambda *_: None  # type: ignore[method-assign] # so that hints are lost
+    async with staffa:
+        await eventually(lambda: min(words["exchange"], words["ready"]) >= len(queues))
+        before = words["exchange"]
+        looked = words["ready"]
+        await eventually(lambda: words["ready"] > looked + 5)
+        assert words["exchange"] == before
+        elsewhere = quick(url, run_queues=False)
+        jobs = [await elsewhere.ainsert(Note.using(queue=queue).new(name=queue)) for queue in queues]
+        assert {job.state for job in await finished(staffa, jobs)} == {State.COMPLETED}
+        elsewhere.close()
     staffa.close()
 
 

@@ -7,6 +7,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -44,7 +45,8 @@ Hear = Callable[[News], None]
 
 OLDEST = (3, 35, 0)
 LARGEST_GROUP = 256
-CHANGE_CHECK_SECONDS = 0.01
+SOON, SELDOM = 0.004, 0.04  # seconds between looks for changes, while others write and while nobody does
+OTHERS_WRITE_SECONDS = 1.0
 BACKSTOP_CHECKPOINT_PAGES = 100_000
 PRAGMAS = (
     "synchronous = normal",
@@ -97,6 +99,7 @@ class Writer:
         self._hear: Hear | None = None
         self._read = 0
         self._unread = False
+        self._others_wrote = 0.0
         self._pragmas: dict[str, int] = {"wal_autocheckpoint": BACKSTOP_CHECKPOINT_PAGES}
 
     def watch(self, hear: Hear) -> Future[Any]:
@@ -172,7 +175,7 @@ class Writer:
         db: sqlite3.Connection | None = None
         seen = 0
         while True:
-            group = _gather(waiting, listening=db is not None and self._hear is not None)
+            group = _gather(waiting, None if db is None else self._pause)
             if group is None:
                 break
             try:
@@ -181,13 +184,20 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 _fail_all(group, error)
                 continue
-            if not self._serve(db, group) and self._path != ":memory:":
+            if group and not self._serve(db, group) and self._path != ":memory:":
                 db.close()
                 db = None
                 continue
             seen = self._look(db, seen)
         if db is not None:
             db.close()
+
+    @property
+    def _pause(self) -> float | None:
+        """Tell for how long to wait for words before looking what others wrote; None where there is nothing to see."""
+        if self._hear is None or self._path == ":memory:":
+            return None
+        return SOON if time.monotonic() - self._others_wrote < OTHERS_WRITE_SECONDS else SELDOM
 
     def _serve(self, db: sqlite3.Connection, group: Sequence[Word | Task]) -> bool:
         """Answer everyone who waits; tell whether the connection is still good."""
@@ -252,6 +262,8 @@ class Writer:
         except DatabaseError:
             return seen  # and look again
         self._unread = False
+        if version != seen:
+            self._others_wrote = time.monotonic()
         if rows:
             self._read = rows[-1][0]
         try:
@@ -261,11 +273,11 @@ class Writer:
         return version
 
 
-def _gather(waiting: Waiting, *, listening: bool) -> list[Word | Task] | None:
-    """Wait for a word and take what came with it; none when only the time for a change check has come."""
+def _gather(waiting: Waiting, pause: float | None) -> list[Word | Task] | None:
+    """Wait for a word and take what came with it; none when the pause is over, if there is one."""
     group: list[Word | Task] = []
     try:
-        item = waiting.get(timeout=CHANGE_CHECK_SECONDS if listening else None)
+        item = waiting.get(timeout=pause)
         while item is not None:
             group.append(item)
             if len(group) == LARGEST_GROUP:

@@ -218,6 +218,9 @@ class InlineEngine:
     async def count(self, wanted: JobFilter) -> int:
         return 0
 
+    async def ready(self, queues: Sequence[str]) -> list[str]:
+        return []
+
     async def states(self, ids: Sequence[int]) -> dict[int, State]:
         return {}
 

@@ -37,6 +37,9 @@ class PostgresNotifier:
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, **self._options) as connection:
+                    connection.add_notify_handler(
+                        lambda told: self._pass_on(told.channel, told.payload, heard)
+                    )
                     await self._listen(connection, channels)
                     self._telemetry.emit(NotifierListening())
                     begin(heard, channels)
@@ -59,17 +62,42 @@ class PostgresNotifier:
             await connection.execute(f'listen "{name}"'.encode())
 
     async def _hear(self, connection: psycopg.AsyncConnection[Any], heard: Heard) -> None:
-        """Pass on what comes; ask the server for a sign of life where nothing does."""
+        """Pass on what comes; ask the server for a sign of life where nothing does.
+
+        The driver's own way of waiting for notifications looks ten times a second, which a machine at rest feels.
+        """
+        loop, pgconn, socket = asyncio.get_running_loop(), connection.pgconn, connection.pgconn.socket
+        encoding, lost = connection.info.encoding, asyncio.Event()
+
+        def hear() -> None:
+            try:
+                pgconn.consume_input()
+            except psycopg.Error:
+                loop.remove_reader(socket)
+                lost.set()
+                return
+            while told := pgconn.notifies():
+                channel, payload = (each.decode(encoding, "replace") for each in (told.relname, told.extra))
+                self._pass_on(channel, payload, heard)
+
         while True:
-            async for told in connection.notifies(timeout=PING_SECONDS):
-                channel = told.channel.rpartition(".oban_")[2]
-                payload = decoded(told.payload)
-                if payload is None:
-                    logger.warning("a malformed notification on %s was ignored", told.channel)
-                    self._telemetry.emit(NotificationMalformed(told.channel, told.payload))
-                else:
-                    heard(channel, payload)
-            await connection.execute("select 1")
+            loop.add_reader(socket, hear)
+            loop.call_soon(hear)  # what came with an answer of the server wakes nobody
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_SECONDS):
+                        await lost.wait()
+            finally:
+                loop.remove_reader(socket)
+            await connection.execute("select 1")  # or raise what befell it
+
+    def _pass_on(self, name: str, text: str, heard: Heard) -> None:
+        payload = decoded(text)
+        if payload is None:
+            logger.warning("a malformed notification on %s was ignored", name)
+            self._telemetry.emit(NotificationMalformed(name, text))
+        else:
+            heard(name.rpartition(".oban_")[2], payload)
 
 
 def decoded(text: str) -> Payload | None:

@@ -38,7 +38,8 @@ class Lifeline:
         now = time.monotonic()
         self._forget_after_interruption(now)
 
-        expired = await engine.expire(self._still(now))
+        still = self._still(now)
+        expired = await engine.expire(still) if still else []
         rescued = await engine.rescue(self.limit)
         self._look({Beat(each.id, each.beat) for each in await engine.producers() if not each.expired})
 

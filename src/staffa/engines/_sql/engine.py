@@ -388,6 +388,10 @@ class SqlEngine:
         return counted
 
     @look
+    async def ready(self, db: Session, queues: Sequence[str]) -> list[str]:
+        return [queue for (queue,) in await db.run("ready_queues", queues=list(queues))]
+
+    @look
     async def producers(self, db: Session) -> list[ProducerInfo]:
         return [
             ProducerInfo(
