@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Coroutine
 from functools import cache
-from importlib.metadata import entry_points
+from importlib import import_module
 from typing import Any, TypeVar
 
 from staffa._bridge import WouldWait, at_once, refuse_inside_loop
@@ -52,8 +52,11 @@ class Calls(ABC):
 
 @cache
 def _joiner(library: str) -> Join | None:
-    """Find what joins connections of a library, once: asking for entry points takes milliseconds."""
-    for found in entry_points(group=CONNECTIONS, name=library):
+    """Find what joins connections of a library, once: asking for entry points takes milliseconds.
+
+    What asks for them is loaded as late, for it takes as long to load as a tenth of this package.
+    """
+    for found in import_module("importlib.metadata").entry_points(group=CONNECTIONS, name=library):
         join: Join = found.load()
         return join
     return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from staffa.cli import bench, cron, database, doctor, enqueue, jobs, queues
+from staffa.cli.printing import our_version
 from staffa.cli.run import run
 from staffa.cli.settings import configured, remember
 
@@ -38,7 +38,7 @@ app.command()(configured(bench.bench))
 
 def _tell_version(*, wanted: bool) -> None:
     if wanted:
-        typer.echo(f"staffa {version('staffa')}")
+        typer.echo(f"staffa {our_version()}")
         raise typer.Exit
 
 

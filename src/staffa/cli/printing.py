@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Annotated, Any
 
 import msgspec
@@ -89,3 +90,9 @@ def span(length: timedelta) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: 1 job, 2 jobs."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def our_version() -> str:
+    """Tell the version that is installed; what knows it takes long to load, and few commands ask."""
+    version: str = import_module("importlib.metadata").version("staffa")
+    return version

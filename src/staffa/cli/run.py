@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -21,7 +20,7 @@ import typer
 
 from staffa._job import FAILED, State
 from staffa._spelling import unknown
-from staffa.cli.printing import counted
+from staffa.cli.printing import counted, our_version
 from staffa.cli.settings import Settings
 from staffa.cli.supervisor import MEMBER, Line, Supervisor
 from staffa.config import LogFormat, QueueConfig, queue_limits, without_password
@@ -298,7 +297,7 @@ def _log_the_others(event: JobStopped) -> None:
 def _tell_what_runs(staffa: Staffa) -> None:
     known = sorted({worker.options.name for worker in registered().values()})
     queues = ", ".join(f"{name} ({each.limit})" for name, each in staffa.queues.items()) or "none"
-    typer.echo(f"Staffa {version('staffa')} runs on {without_password(staffa.url)}")
+    typer.echo(f"Staffa {our_version()} runs on {without_password(staffa.url)}")
     typer.echo(f"Queues:  {queues}")
     typer.echo(f"Workers: {', '.join(known) or 'none'}")
     sys.stdout.flush()
