@@ -1,6 +1,7 @@
 """The rules of uniqueness, without a database."""
 
 import hashlib
+import json
 from datetime import timedelta
 
 import pytest
@@ -109,6 +110,15 @@ def key(unique: Unique = FOREVER, **options) -> str:
 def test_the_key_is_made_as_documented():
     written = '{"keys":[],"values":{"args":{"b":0.5,"ä":[1,null]},"queue":"default","worker":"w"}}'
     assert key(args={"ä": [1.0, None], "b": 0.5}) == hashlib.sha256(written.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "args", [{}, {"n": 2**64 - 1, "t": 'ä\n\x01\x7f\u2028😀"/', "é": None, "Z": True, "a": -1}]
+)
+def test_the_key_of_simple_arguments_is_made_as_documented_too(args):
+    content = {"keys": [], "values": {"args": args, "queue": "default", "worker": "w"}}
+    written = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert key(args=args) == hashlib.sha256(written.encode()).hexdigest()
 
 
 def test_the_order_in_which_things_are_said_does_not_matter():

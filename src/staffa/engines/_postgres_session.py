@@ -44,7 +44,10 @@ READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
 UNAVAILABLE = (psycopg.OperationalError, READ_ONLY, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed)
 LATEST = datetime.max.replace(tzinfo=UTC)
 EPOCH, MICROSECONDS = datetime(2000, 1, 1, tzinfo=UTC), struct.Struct("!q")  # of timestamps in binary
-IN_BINARY = ("exchange_jobs",)  # which gives many rows, none with a type that only this database has
+IN_BINARY = (
+    "exchange_jobs",
+    "insert_jobs",
+)  # which give many rows, none with a type that only this database has
 
 
 class AsyncSession:
@@ -62,7 +65,7 @@ class AsyncSession:
                     adapt(cursor.adapters)
                 async with self._answered():
                     await cursor.execute(sql(name, self._schema), _given(params), binary=name in IN_BINARY)
-                return await cursor.fetchall() if cursor.description else []
+                return await cursor.fetchall() if _gives_rows(cursor) else []
 
     def _answered(self) -> AbstractAsyncContextManager[Any]:
         """Wait for the answer even where the connection's owner lets statements gather in a pipeline."""
@@ -104,7 +107,7 @@ class PlainSession:
                 adapt(cursor.adapters)
             with self._answered():
                 cursor.execute(sql(name, self._schema), _given(params), binary=name in IN_BINARY)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if _gives_rows(cursor) else []
 
     def _answered(self) -> AbstractContextManager[Any]:
         """Wait for the answer even where the connection's owner lets statements gather in a pipeline."""
@@ -135,6 +138,11 @@ class PlainSession:
 
 
 # Statements
+
+
+def _gives_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """Tell whether a statement gives rows; asked for a description, the cursor would describe each column."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -201,14 +201,13 @@ def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], da
 
 def stored_jobs(jobs: Sequence[AnyJob], rows: Sequence[Row]) -> list[AnyJob]:
     """Read what became of jobs on their way in; ids rise in the order in which jobs were given."""
-    state, moment = cache(State), cache(read_moment)  # as many jobs share them
     return [
         replace(
             job,
             id=row[0],
-            state=state(row[1]),
-            inserted_at=moment(row[2]),
-            scheduled_at=moment(row[3]),
+            state=_known_state(row[1]),
+            inserted_at=_shared_moment(row[2]),
+            scheduled_at=_shared_moment(row[3]),
             schedule_in=None,
             unique=None,
             replace=None,
@@ -228,6 +227,11 @@ def moment_of(value: str | datetime) -> datetime:
     moment = read_moment(value)
     assert moment is not None  # noqa: S101 - the column is not null
     return moment
+
+
+# Jobs that are inserted together have most of these in common.
+_known_state = cache(State)
+_shared_moment = lru_cache(read_moment)
 
 
 def objects(value: Any) -> dict[str, Any]:

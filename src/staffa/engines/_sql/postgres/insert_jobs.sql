@@ -19,5 +19,5 @@ from
     select coalesce(kind.scheduled_at, clock.now + kind.seconds * interval '1 second') as at) as due
 order by given.position
 returning
-  id, state, inserted_at, scheduled_at,
+  id, state::text, inserted_at, scheduled_at,
   case when state = 'available' then pg_notify(cast(:channel as text), json_build_object('queue', queue)::text) end
