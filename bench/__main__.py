@@ -66,6 +66,7 @@ def measured(scale: Scale, rows: Sequence[Row], console: Console) -> Results:
                 versions=machine.versions(),
                 settings=postgres.settings(),
                 rows=found,
+                chosen=lab.chosen,
                 missing=lab.missing,
             )
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 UNFINISHED = "from oban_jobs where state not in ('completed', 'discarded', 'cancelled')"
 STARTING_SECONDS = 30.0
 PREPARING_SECONDS = 60.0
-LOOK_SECONDS = 0.002
+LOOK_SECONDS = 0.004
 STILL_SECONDS = 0.1
 SAMPLE_SECONDS = 0.25
 
@@ -181,6 +181,14 @@ class Lab:
             self.say(f"{key}: best with {self._chosen[key]}")
         chosen: T = self._chosen[key]
         return chosen
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Name the settings that were found best, as people read them."""
+        return {
+            key: ", ".join(map(str, found if isinstance(found, tuple) else (found,)))
+            for key, found in self._chosen.items()
+        }
 
     def alternate(
         self, measures: dict[str, Callable[[], float]], rounds: int | None = None

@@ -33,8 +33,8 @@ def versions() -> dict[str, str]:
     """Give the versions of what is measured."""
     found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
     found |= {name: version(name) for name in PACKAGES}
-    found |= {peer.name: ", ".join(peer.requires) for peer in CONTENDERS.values()}
-    return found
+    pinned = [package.partition("==") for peer in CONTENDERS.values() for package in peer.requires]
+    return found | {name: number for name, _, number in pinned}
 
 
 def _processor() -> str:

@@ -11,10 +11,12 @@ import msgspec
 from bench.environments import ROOT, python_of
 from bench.processes import Failed, last_line
 from bench.results import Results
+from bench.rows import ROWS
 from bench.table import HEADINGS, lines
 
 DOCS = ROOT / "docs"
 NAME = "benchmarks"
+KEYS = [row.key for row in ROWS]
 PLOTTING = ("matplotlib==3.11.2",)
 PLOTS = {
     "peers": "Jobs per second: Staffa, its peers and the raw limits",
@@ -30,14 +32,26 @@ def read(folder: Path = DOCS) -> Results:
 
 def keep(results: Results, folder: Path = DOCS) -> None:
     """Keep results; rows that were not measured this time stay as they were."""
-    if (folder / f"{NAME}.json").exists():
-        measured = {row.key: row for row in results.rows}
-        before = read(folder).rows
-        known = {row.key for row in before}
-        rows = [measured.get(row.key, row) for row in before]
-        rows += [row for row in results.rows if row.key not in known]
-        results = msgspec.structs.replace(results, rows=rows)
-    (folder / f"{NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    path = folder / f"{NAME}.json"
+    if path.exists():
+        results = _merged(read(folder), results)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+
+
+def _merged(before: Results, results: Results) -> Results:
+    measured = {row.key for row in results.rows}
+    if measured >= {row.key for row in before.rows}:
+        return results
+    return msgspec.structs.replace(
+        results,
+        took_minutes=before.took_minutes + results.took_minutes,
+        rows=sorted(
+            [*(row for row in before.rows if row.key not in measured), *results.rows],
+            key=lambda row: KEYS.index(row.key),
+        ),
+        chosen=before.chosen | results.chosen,
+        missing=before.missing | results.missing,
+    )
 
 
 def draw(folder: Path = DOCS) -> None:
@@ -69,6 +83,9 @@ def write(folder: Path = DOCS) -> Path:
             versions=_facts(results.versions),
             settings=_facts(results.settings),
             table=_table(results),
+            chosen="; ".join(f"{key}: {setting}" for key, setting in results.chosen.items())
+            or "not recorded",
+            notes=_notes(results),
             missing=_missing(results),
             plots=_plots(folder),
         ),
@@ -86,6 +103,10 @@ def _table(results: Results) -> str:
 
 def _facts(facts: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _notes(results: Results) -> str:
+    return "\n".join(dict.fromkeys(f"- {note}" for row in results.rows for note in row.notes))
 
 
 def _missing(results: Results) -> str:

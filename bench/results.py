@@ -65,6 +65,7 @@ class Results(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     settings: dict[str, str]
     rows: list[RowResult]
+    chosen: dict[str, str] = {}
     missing: dict[str, str] = {}
 
 

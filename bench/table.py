@@ -53,7 +53,9 @@ def verdict(check: Check) -> str:
 
 
 def spread(found: Check | Figure) -> str:
-    """Write the least and the most."""
+    """Write the least and the most, where there is more than one."""
+    if len(found.values) == 1:
+        return ""
     return f"{number(min(found.values))} to {number(max(found.values))}"
 
 

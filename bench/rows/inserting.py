@@ -42,7 +42,7 @@ def bulk_postgres(lab: Lab, key: str, what: str) -> RowResult:
         name: lab.inserts_of(name) for name in lab.scale.peers if CONTENDERS[name].database == "postgres"
     }
     found |= {name: [rate] for name, rate in peers.items() if rate}
-    return _row(key, what, checks, found, [f"raw: {form}, {chunk:,} rows a statement"])
+    return _row(key, what, checks, found)
 
 
 def bulk_sqlite(lab: Lab, key: str, what: str) -> RowResult:
@@ -115,9 +115,5 @@ def _stored(jobs: int, unique: bool, url: str) -> float:
     return jobs / took
 
 
-def _row(
-    key: str, what: str, checks: list[Check], found: dict[str, list[float]], notes: list[str] | None = None
-) -> RowResult:
-    return RowResult(
-        key, what, checks, [Figure(name, SPEED, values) for name, values in found.items()], notes or []
-    )
+def _row(key: str, what: str, checks: list[Check], found: dict[str, list[float]]) -> RowResult:
+    return RowResult(key, what, checks, [Figure(name, SPEED, values) for name, values in found.items()])

@@ -28,8 +28,8 @@ def test_it_shows_each_row_with_target_median_spread_and_verdict(tmp_path):
     text = page.write(tmp_path).read_text("utf-8")
 
     assert "| draining | ours / raw | ≥ 0.5 | 0.6 | 0.4 to 0.7 | yes |" in text
-    assert "|  | ours |  | 12,346 jobs/s | 12,346 to 12,346 |  |" in text
-    assert "| idle | of a core | ≤ 1 % | 2 % | 2 to 2 | no |" in text
+    assert "|  | ours |  | 12,346 jobs/s |  |  |" in text
+    assert "| idle | of a core | ≤ 1 % | 2 % |  | no |" in text
     assert "1 of 2 rows met their targets" in text
     assert "cores 2" in text
     assert "fsync on" in text
@@ -48,15 +48,23 @@ def test_what_could_not_be_measured_is_named_and_meets_nothing(tmp_path):
 
 
 def test_rows_that_are_not_measured_again_stay(tmp_path):
-    page.keep(results(MET, MISSED), tmp_path)
+    page.keep(results(MISSED, MET, chosen={"batch": "100"}), tmp_path)
     again = RowResult("idle", "idle", [at_most(1, "of a core", [0.5], "%")], [])
 
-    page.keep(results(again, date="2026-02-03"), tmp_path)
+    page.keep(results(again, date="2026-02-03", chosen={"threads": "5"}), tmp_path)
 
     kept = page.read(tmp_path)
+    assert kept.chosen == {"batch": "100", "threads": "5"}
     assert [row.key for row in kept.rows] == ["drain", "idle"]
     assert kept.rows == [MET, again]
     assert kept.date == "2026-02-03"
+
+
+def test_the_page_in_the_documentation_says_what_its_results_say(tmp_path):
+    for file in page.DOCS.glob("benchmarks*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+
+    assert page.write(tmp_path).read_text("utf-8") == (page.DOCS / "benchmarks.md").read_text("utf-8")
 
 
 def test_plots_are_shown_where_they_were_drawn(tmp_path):
