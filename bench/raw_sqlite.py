@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from bench.databases import path_of
 from staffa.cli.bench.sqlite import RawSqlite
 from staffa.engines._sql.rows import TAKE_BITS
+from staffa.engines._sqlite_writer import PRAGMAS
 from staffa.engines.sqlite import LEADER_CHECKPOINT_PAGES
 
 BATCHES = (100, 500, 1000)
@@ -19,8 +20,8 @@ BATCHES = (100, 500, 1000)
 def _connected(url: str) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path_of(url), isolation_level=None)) as connection:
         for pragma in (
+            *PRAGMAS,
             "journal_mode = wal",
-            "synchronous = normal",
             f"wal_autocheckpoint = {LEADER_CHECKPOINT_PAGES}",
         ):
             connection.execute(f"pragma {pragma}")

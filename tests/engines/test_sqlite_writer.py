@@ -13,6 +13,7 @@ from staffa import Staffa
 from staffa._bridge import at_once
 from staffa._filter import JobFilter
 from staffa._job import AnyJob
+from staffa.engines._sqlite_session import SqliteSession
 from staffa.engines.sqlite import SqliteDatabase
 from staffa.errors import DatabaseBusy, UnstorableData
 
@@ -51,6 +52,30 @@ async def test_a_word_that_fails_undoes_itself_alone(database: SqliteDatabase):
     )
     assert isinstance(bad, UnstorableData)
     assert sorted(ids(good) + ids(fine)) == sorted(ids(await database.engine.jobs(JobFilter())))
+
+
+async def test_a_word_that_fails_halfway_leaves_nothing_and_the_next_one_stays(database: SqliteDatabase):
+    def change(each: AnyJob) -> dict[str, object]:
+        if each.id == second.id:
+            raise ValueError("no")
+        return {"priority": 9}
+
+    async def halfway(session: SqliteSession) -> None:
+        await session.run("forget_pauses", queue="q", node="")
+        await session.run("write_pause", queue="q", node="", paused=True)
+        raise ValueError("no")
+
+    first, second = await database.engine.insert([job(), job()])
+    with pytest.raises(ValueError, match="no"):
+        await asyncio.wrap_future(database.writer.do(halfway))
+    with pytest.raises(ValueError, match="no"):
+        await database.engine.update(JobFilter(ids=[first.id, second.id]), change)
+    third = await database.engine.insert([job()])
+    assert await database.engine.pauses() == []
+    found = await database.engine.jobs(JobFilter())
+    assert [(each.id, each.priority) for each in found] == [
+        (each, 0) for each in ids([*third, second, first])
+    ]
 
 
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])

@@ -26,6 +26,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestampBinaryLoader, TimestampLoader
 from psycopg.types.json import set_json_loads
 
+from staffa._cursor import place_of
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
 from staffa.engines._sql.statements import Statement, in_schema, statement
@@ -254,7 +255,7 @@ def _job(row: Row) -> AnyJob:
 def _exchanged(rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
     """Read the row that counts acks and says what all jobs share, and the jobs, of which each is read fast."""
     [(acked, queue, attempted_at, attempted_by, *_)] = [row for row in rows if row[0] is not None]
-    return acked, [
+    taken: list[AnyJob] = [
         Job(
             id=job_id,
             state=State.EXECUTING,
@@ -297,6 +298,8 @@ def _exchanged(rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
         ) in rows
         if count is None
     ]
+    taken.sort(key=place_of)
+    return acked, taken
 
 
 # Errors

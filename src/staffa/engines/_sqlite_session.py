@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from staffa._clock import instant, utc_now
+from staffa._cursor import place_of
 from staffa._filter import JobFilter
 from staffa._job import AnyJob, Job
 from staffa.engines._sql.rows import TAKE_BITS, Row, conditions, filtered, read_job
@@ -137,7 +138,7 @@ async def exchanged(session: Session, rows: Sequence[Row]) -> tuple[int, list[An
     if [job.id for job in jobs] != ids:
         wanted = JobFilter(ids=ids)
         found = await session.run(filtered("list_jobs", wanted), **conditions(wanted), limit=len(ids))
-        jobs = [job_of(row) for row in found]
+        jobs = sorted(map(job_of, found), key=place_of)
     return acked, jobs
 
 

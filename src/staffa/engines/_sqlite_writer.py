@@ -229,21 +229,25 @@ class Writer:
     ) -> list[tuple[Any, BaseException | None]]:
         """Run words in one transaction, each undone alone if it fails."""
         session = SqliteSession(db)
+        together = len(words) > 1
         answers: list[tuple[Any, BaseException | None]] = []
         db.execute("begin" if self._reads_only else "begin immediate")
         for word in words:
-            db.execute("savepoint word")
+            if together:
+                db.execute("savepoint word")
             told = len(session.told)
             try:
                 answers.append((at_once(word.body(session)), None))
             except BaseException as error:
                 if not db.in_transaction:
                     raise
-                db.execute("rollback to word")
+                db.execute("rollback to word" if together else "rollback")
                 del session.told[told:]
                 answers.append((None, error))
-            db.execute("release word")
-        db.execute("commit")
+            if together:
+                db.execute("release word")
+        if together or answers[0][1] is None:
+            db.execute("commit")
         self._unread |= session.left_notices
         if self._tell is not None and session.told:
             self._tell(INSERT, session.told)

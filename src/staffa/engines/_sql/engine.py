@@ -13,7 +13,7 @@ import msgspec
 
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY, instant, utc_now
-from staffa._cursor import START, Place, place_of
+from staffa._cursor import START, Place
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
@@ -153,9 +153,11 @@ class SqlEngine:
         after: Place | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
-        plain = [ack for ack in finished if _is_plain(ack)]
-        other = [ack for ack in finished if not _is_plain(ack)]
+        plain: list[Ack] = []
+        other: list[Ack] = []
         missed: list[Ack] = []
+        for ack in finished:
+            (plain if _is_plain(ack) else other).append(ack)
 
         if other:
             settled = await self._settle_each(db, other, now)
@@ -178,9 +180,7 @@ class SqlEngine:
         if acked < len(plain):
             missed += plain
         again, bounced = await self._sorted_out(db, producer, missed) if missed else ([], [])
-        return Exchanged(
-            sorted((job for job in taken if job.state is State.EXECUTING), key=place_of), again, bounced
-        )
+        return Exchanged(taken, again, bounced)
 
     @word
     async def reconcile(self, db: Session, producer: ProducerInfo, held: Sequence[AnyJob]) -> Reconciled:

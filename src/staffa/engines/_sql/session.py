@@ -32,4 +32,7 @@ class Session(Protocol):
         """Read a job from the columns that every statement lists in the same order."""
 
     async def exchanged(self, rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
-        """Read what an exchange gave, as its statement gives it here: how many acks were applied, and the jobs."""
+        """Read what an exchange gave, as its statement gives it here: how many acks were applied, and the jobs.
+
+        Jobs come in the order in which they are to run.
+        """
