@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -41,6 +42,7 @@ logger = logging.getLogger("staffa")
 
 PROGRESS_SECONDS = 0.5
 LAST_WORD_SECONDS = 2.0
+UNDERWAY_AT_MOST = 2
 
 Take = tuple[int | None, int]
 
@@ -94,7 +96,10 @@ class Producer:
         self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
-        self._stopping = self._expired = self._unsure = self._exchanging = self._announced = False
+        self._stopping = self._expired = self._unsure = self._announced = False
+        self._exchanging = self._asked = 0
+        self._underway: set[asyncio.Task[None]] = set()
+        self._more = False
         self._failures = 0
         self._reconciled = self._progressed = time.monotonic()
         self.info = ProducerInfo(id=str(uuid4()), node=node, queue=queue, limit=limit, paused=paused)
@@ -108,7 +113,7 @@ class Producer:
 
     @property
     def idle(self) -> bool:
-        return not self._slots and not self._finished
+        return not self._slots and not self._finished and not self._exchanging
 
     @property
     def resting(self) -> bool:
@@ -178,10 +183,14 @@ class Producer:
             self._unsure = True
 
     async def run(self) -> None:
-        while not self._stopping:
-            await self._turn()
-            await self._rest()
-        await self._drain()
+        try:
+            while not self._stopping:
+                await self._turn()
+                await self._rest()
+            await self._drain()
+        finally:
+            for exchange in self._underway:
+                exchange.cancel()
 
     # One turn: hand in, take, look after
 
@@ -193,26 +202,43 @@ class Producer:
                 await self._look_for_pauses()
             if self._known != self.info:
                 await self._make_known(self.info)
-            await self._exchange_if_needed()
-            await self._tell_ended()
+            await self._hand_over()
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
             await self._wait_for_database(error)
         else:
             self._failures = 0
 
-    async def _exchange_if_needed(self) -> None:
+    async def _hand_over(self) -> None:
+        """Exchange; while more jobs are found than run, two at a time, so that the database does not wait for us."""
+        for ended in [each for each in self._underway if each.done()]:
+            self._underway.remove(ended)
+            ended.result()
         demand = self._demand
-        if demand or self._finished:
+        if len(self._underway) == UNDERWAY_AT_MOST or not (demand or self._finished):
+            return
+        if self._more:
+            exchange = asyncio.create_task(self._exchange(demand), name=f"staffa exchange {self.queue}")
+            self._underway.add(exchange)
+            exchange.add_done_callback(lambda _: self.wake())
+            if self._demand:
+                self.wake()
+        else:
+            await self._landed()
             await self._exchange(demand)
+
+    async def _landed(self) -> None:
+        """Wait for the exchanges under way."""
+        while self._underway:
+            await self._underway.pop()
 
     @property
     def _demand(self) -> int:
-        """Ask for at most half of the places at once: what came before runs while the database looks for more."""
+        """Ask for at most half of the places at once, so that some jobs run while the database looks for others."""
         if self._stopping or self.info.paused:
             return 0
         limit = self.info.limit
-        return max(min(limit - len(self._slots), (limit + 1) // 2), 0)
+        return max(min(limit - len(self._slots) - self._asked, (limit + 1) // 2), 0)
 
     async def _make_known(self, info: ProducerInfo) -> None:
         await self._engine.register([info])
@@ -231,9 +257,14 @@ class Producer:
             self.pause(said.number, paused=said.paused or started_paused)
         self._obeyed = self._obeyed or 0
 
-    async def _exchange(self, demand: int) -> None:
+    def _exchange(self, demand: int) -> Coroutine[Any, Any, None]:
+        """Hand in what has finished by now, and take jobs."""
         finished, self._finished = self._finished, []
-        self._exchanging = True
+        self._exchanging += 1
+        self._asked += demand
+        return self._exchanged(finished, demand)
+
+    async def _exchanged(self, finished: list[Ack], demand: int) -> None:
         look = self._cursor.look(time.monotonic())
         try:
             exchanged = await self._engine.exchange(self.info, finished, demand, after=look.after)
@@ -242,12 +273,12 @@ class Producer:
             self._unsure = True
             raise
         finally:
-            self._exchanging = False
+            self._exchanging -= 1
+            self._asked -= demand
         self._cursor.found(look, exchanged.taken, demand, time.monotonic())
         for job in exchanged.taken:
             self._start(job)
-        if demand and len(exchanged.taken) == demand:  # there may be more
-            self.wake()
+        self._hear_of_more(len(exchanged.taken), demand)
         self._finished += exchanged.again
         for ack in exchanged.bounced:
             logger.warning(
@@ -258,6 +289,14 @@ class Producer:
         self._watched.ended(
             ack.held.id for ack in finished if ack.after.state in FINAL and ack.held.id not in late
         )
+        await self._tell_ended()
+
+    def _hear_of_more(self, taken: int, demand: int) -> None:
+        """Go on at once while as much is found as was asked for, and once more after that."""
+        if self._stopping or (demand and (self._more or taken == demand)):
+            self.wake()
+        if demand:
+            self._more = taken == demand
 
     async def _tell_ended(self) -> None:
         """Tell those who wait for results, where somebody waits; whoever misses it looks for himself."""
@@ -267,6 +306,7 @@ class Producer:
     async def _look_after(self) -> None:
         now = time.monotonic()
         if self._unsure or now - self._reconciled >= self._heartbeat:
+            await self._landed()
             self._unsure = False  # but for what is heard from now on
             try:
                 await self._reconcile()
@@ -309,6 +349,7 @@ class Producer:
         """Go on under a new id after others took us for dead: stop what is not ours, hand in what is done."""
         for slot in self._slots.values():
             slot.stop(Stop.LOST)
+        await self._landed()
         await self._exchange(0)
         logger.warning(
             "queue %s was taken for dead; its jobs run elsewhere, it goes on as a new one", self.queue
@@ -397,9 +438,10 @@ class Producer:
             self._telemetry.emit(QueueStopped(self.queue, took, orphaned))
 
     async def _last_exchange(self) -> None:
+        with suppress(Exception):  # whose acks are handed in again
+            await self._landed()
         try:
             await self._exchange(0)
-            await self._tell_ended()
             await self._engine.retire([self.info.id])
         except Exception as error:  # noqa: BLE001 - others will find out
             logger.warning("queue %s could not say good-bye to the database: %s", self.queue, error)
