@@ -9,7 +9,7 @@ from nodes import finished
 from staffa import Staffa, State, Worker
 from staffa._hands import InThisThread
 from staffa._producer import Producer
-from staffa.errors import InstanceError
+from staffa.errors import DatabaseUnavailable, InstanceError
 from staffa.telemetry import Telemetry
 
 DEADLINE = 10
@@ -162,3 +162,59 @@ async def test_a_queue_fills_all_its_places_though_it_asks_for_half_of_them_at_o
         for each in await finished(staffa, jobs):
             assert each.state is State.COMPLETED
         assert (0, 0) not in asked.asked, "it asks for nothing where it has nothing to say"
+
+
+class Overlapping:
+    """An engine that keeps exchanges waiting, and knows how many are under way."""
+
+    def __init__(self, engine):
+        self._engine, self.underway, self.most = engine, 0, 0
+        self.reconciled_meanwhile = False
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def exchange(self, producer, finished, demand, **named):
+        self.underway += 1
+        self.most = max(self.most, self.underway)
+        try:
+            await asyncio.sleep(0.005)
+            return await self._engine.exchange(producer, finished, demand, **named)
+        finally:
+            self.underway -= 1
+
+    async def reconcile(self, producer, held):
+        self.reconciled_meanwhile |= bool(self.underway)
+        return await self._engine.reconcile(producer, held)
+
+
+async def test_two_exchanges_are_under_way_while_there_are_more_jobs_than_run(url: str):
+    staffa = Staffa(url, queues={"default": 4}, heartbeat=timedelta(seconds=0.02))
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = engine = Overlapping(producer._engine)
+        jobs = await staffa.ainsert_all([Touch.new() for _ in range(60)])
+        for each in await finished(staffa, jobs):
+            assert (each.state, each.attempt) == (State.COMPLETED, 1)
+    assert engine.most == 2
+    assert not engine.reconciled_meanwhile
+
+
+async def test_an_exchange_that_fails_beside_another_loses_nothing(url: str):
+    staffa = Staffa(url, queues={"default": 4}, heartbeat=timedelta(seconds=0.2))
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = engine = Overlapping(producer._engine)
+        exchange, failures = engine.exchange, iter(range(60))
+
+        async def failing(*given, **named):
+            exchanged = await exchange(*given, **named)
+            if engine.most == 2 and next(failures, 60) in (1, 4):
+                raise DatabaseUnavailable("the answer was lost")
+            return exchanged
+
+        engine.exchange = failing
+        jobs = await staffa.ainsert_all([Touch.new() for _ in range(60)])
+        for each in await finished(staffa, jobs):
+            assert each.state is State.COMPLETED
+    assert next(failures) > 4
