@@ -126,7 +126,9 @@ class Lab:
         template = f"{name}_{jobs}"
         try:
             with (
-                site.copy(template, lambda url: self._fill_peer(peer, url, jobs, seconds)) as url,
+                site.copy(
+                    template, lambda url: self._fill_peer(peer, site, url, jobs=jobs, seconds=seconds)
+                ) as url,
                 site.asking(url) as ask,
                 ExitStack() as around,
             ):
@@ -149,11 +151,14 @@ class Lab:
             self.missing[name] = str(error)
             raise Unavailable(str(error)) from error
 
-    def _fill_peer(self, peer: Contender, url: str, jobs: int, seconds: float) -> None:
+    def _fill_peer(self, peer: Contender, site: Site, url: str, *, jobs: int, seconds: float) -> None:
         self._ask_peer(peer, "prepare", url=url)
         found = self._ask_peer(peer, "fill", url=url, jobs=jobs, seconds=seconds)
         self._stored[f"{peer.name}_{jobs}"] = found["stored"]
         self._inserts[peer.name] = found["stored"] / found["seconds"]
+        if peer.analyzed:
+            with site.asking(url) as ask:
+                ask("vacuum analyze")
 
     def _ask_peer(self, peer: Contender, verb: str, **given: Any) -> Any:
         with self._peer(peer, verb, **given) as program:

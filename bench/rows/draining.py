@@ -180,7 +180,7 @@ def _rates(drained: Drained) -> list[float]:
 
 
 def _flatness(drained: Drained) -> float:
-    rates = [rate for rate in _rates(drained) if rate]
+    rates = [rate for rate in _rates(drained) if rate][:-1]  # within the last one the jobs ran out
     third = max(1, len(rates) // SERIES_ENDS)
     return sum(rates[-third:]) / sum(rates[:third]) if rates else 1.0
 
