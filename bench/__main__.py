@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -28,6 +29,9 @@ KEYS = tuple(row.key for row in ROWS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     given = _parser().parse_args(arguments)
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that servers and workers go too
     console = Console(width=None if sys.stdout.isatty() else 120)
     if given.what == "run":
         scale = SCALES[given.scale]
