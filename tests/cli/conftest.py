@@ -19,7 +19,7 @@ from staffa.cli.app import app
 
 PATIENCE = 60.0
 WORK = """
-import asyncio, time
+import asyncio, gc, time
 from pathlib import Path
 from staffa import Cancel, Worker, job
 
@@ -45,6 +45,10 @@ async def naps() -> None:
 
 @job(unique=True)
 async def asked_once(number: int) -> None: ...
+
+@job
+def counts_what_stays() -> None:
+    Path("stays").write_text(str(gc.get_freeze_count()))
 
 @job
 def digs() -> None:

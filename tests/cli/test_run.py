@@ -29,6 +29,17 @@ def test_until_idle_runs_what_is_available_and_exits_0(project):
     with_jobs.close()
 
 
+@on_sqlite
+def test_the_garbage_collector_passes_over_what_was_there_before_the_first_job(project):
+    with_jobs = project.instance()
+    with_jobs.insert(Job(worker=project.worker("counts_what_stays")))
+    with_jobs.close()
+
+    assert project.run("run", "--until-idle").code == 0
+
+    assert int((project.path / "stays").read_text()) > 0
+
+
 def test_until_idle_runs_due_jobs_and_leaves_later_ones(project):
     with_jobs = project.instance()
     later = with_jobs.insert(
