@@ -1,16 +1,19 @@
 """A queue gives every place back, however its job's task ends."""
 
 import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
-from nodes import finished
+from nodes import eventually, finished
 from staffa import Staffa, State, Worker
 from staffa._hands import InThisThread
 from staffa._producer import Producer
 from staffa.errors import DatabaseUnavailable, InstanceError
-from staffa.telemetry import Telemetry
+from staffa.telemetry import ExchangeFailed, JobBounced, Telemetry
 
 DEADLINE = 10
 
@@ -188,33 +191,180 @@ class Overlapping:
         return await self._engine.reconcile(producer, held)
 
 
+class EndsSometime(Worker):
+    """Ends while exchanges are under way."""
+
+    async def perform(self, job):
+        await asyncio.sleep(0.002 * (job.id % 5))
+
+
 async def test_two_exchanges_are_under_way_while_there_are_more_jobs_than_run(url: str):
-    staffa = Staffa(url, queues={"default": 4}, heartbeat=timedelta(seconds=0.02))
+    staffa = Staffa(url, queues={"default": 9})
     async with staffa:
         [producer] = staffa._queues._running.values()
         producer._engine = engine = Overlapping(producer._engine)
-        jobs = await staffa.ainsert_all([Touch.new() for _ in range(60)])
+        jobs = await staffa.ainsert_all([EndsSometime.new() for _ in range(100)])
         for each in await finished(staffa, jobs):
             assert (each.state, each.attempt) == (State.COMPLETED, 1)
     assert engine.most == 2
-    assert not engine.reconciled_meanwhile
 
 
-async def test_an_exchange_that_fails_beside_another_loses_nothing(url: str):
-    staffa = Staffa(url, queues={"default": 4}, heartbeat=timedelta(seconds=0.2))
+class Unsure(Overlapping):
+    """An engine during whose exchanges the queue comes to doubt which jobs are its own."""
+
+    doubts = 0
+
+    async def exchange(self, producer, finished, demand, **named):
+        if self.underway and demand:
+            self.doubts += 1
+            self.queue.kill(0)
+            self.queue.wake()
+        return await super().exchange(producer, finished, demand, **named)
+
+
+async def test_what_an_exchange_is_taking_is_not_handed_back_meanwhile(url: str):
+    Counted.runs.clear()
+    staffa = Staffa(url, queues={"default": 4})
     async with staffa:
         [producer] = staffa._queues._running.values()
-        producer._engine = engine = Overlapping(producer._engine)
-        exchange, failures = engine.exchange, iter(range(60))
+        producer._engine = engine = Unsure(producer._engine)
+        engine.queue = producer
+        jobs = await staffa.ainsert_all([Counted.new() for _ in range(60)])
+        await finished(staffa, jobs)
+    assert engine.doubts
+    assert not engine.reconciled_meanwhile
+    assert Counted.runs == Counter(job.id for job in jobs)
 
-        async def failing(*given, **named):
-            exchanged = await exchange(*given, **named)
-            if engine.most == 2 and next(failures, 60) in (1, 4):
-                raise DatabaseUnavailable("the answer was lost")
-            return exchanged
 
-        engine.exchange = failing
-        jobs = await staffa.ainsert_all([Touch.new() for _ in range(60)])
+class Counted(Worker):
+    runs: ClassVar[Counter[int]] = Counter()
+
+    async def perform(self, job):
+        Counted.runs[job.id] += 1
+
+
+async def test_no_more_jobs_run_than_the_limit_while_two_exchanges_take_some(url: str):
+    running, most = set(), 0
+
+    class Lingers(Worker, name="places.Lingers"):
+        async def perform(self, job):
+            nonlocal most
+            running.add(job.id)
+            most = max(most, len(running))
+            await asyncio.sleep(0.02)
+            running.discard(job.id)
+
+    staffa = Staffa(url, queues={"default": 4})
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = Overlapping(producer._engine)
+        await finished(staffa, await staffa.ainsert_all([Lingers.new() for _ in range(30)]))
+    assert most == 4
+
+
+class Failing(Overlapping):
+    """An engine of which two exchanges fail that bring outcomes while another is under way."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.failures = iter(["the question was lost", "the answer was lost"])
+
+    async def exchange(self, producer, finished, demand, **named):
+        failure = next(self.failures, None) if self.underway and finished and demand else None
+        if failure == "the question was lost":
+            await asyncio.sleep(0.001)
+            raise DatabaseUnavailable(failure)
+        exchanged = await super().exchange(producer, finished, demand, **named)
+        if failure is not None:
+            raise DatabaseUnavailable(failure)
+        return exchanged
+
+
+async def test_an_exchange_that_fails_beside_another_loses_nothing_and_is_told(url: str):
+    Counted.runs.clear()
+    failed, bounced = [], []
+    staffa = Staffa(url, queues={"default": 4}, heartbeat=timedelta(seconds=60))
+    staffa.telemetry.attach(failed.append, ExchangeFailed)
+    staffa.telemetry.attach(bounced.append, JobBounced)
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = Failing(producer._engine)
+        jobs = await staffa.ainsert_all([Counted.new() for _ in range(60)])
         for each in await finished(staffa, jobs):
-            assert each.state is State.COMPLETED
-    assert next(failures) > 4
+            assert (each.state, each.attempt) == (State.COMPLETED, 1)
+    assert [str(each.error) for each in failed] == ["the question was lost", "the answer was lost"]
+    assert Counted.runs == Counter(job.id for job in jobs), "what ended is handed in again, and not run again"
+    assert not bounced
+
+
+class Held:
+    """An engine that keeps the answer to the second exchange that took jobs until it may go on."""
+
+    def __init__(self, engine):
+        self._engine, self._taken = engine, 0
+        self.holds, self.go_on = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    async def exchange(self, producer, finished, demand, **named):
+        exchanged = await self._engine.exchange(producer, finished, demand, **named)
+        self._taken += bool(exchanged.taken)
+        if exchanged.taken and self._taken == 2:
+            self.holds.set()
+            await self.go_on.wait()
+        return exchanged
+
+
+class Stays(Worker):
+    """Runs until it is stopped."""
+
+    running: ClassVar[set[tuple[int, int]]] = set()
+    stopped: asyncio.Event
+
+    async def perform(self, job):
+        Stays.running.add((job.id, job.take))
+        try:
+            await asyncio.sleep(60)
+        finally:
+            Stays.running.discard((job.id, job.take))
+            Stays.stopped.set()
+
+
+@asynccontextmanager
+async def an_exchange_held(url: str):
+    """Run two of six jobs, while the answer that brings two more is held; give the instance and its engine."""
+    Stays.running.clear()
+    Stays.stopped = asyncio.Event()
+    staffa = Staffa(url, queues={"default": 4}, grace=timedelta(0), heartbeat=timedelta(seconds=60))
+    async with staffa:
+        [producer] = staffa._queues._running.values()
+        producer._engine = engine = Held(producer._engine)
+        await staffa.ainsert_all([Stays.new() for _ in range(6)])
+        await asyncio.wait_for(engine.holds.wait(), DEADLINE)
+        yield staffa, engine
+    staffa.close()
+
+
+async def test_what_is_being_taken_when_the_grace_period_ends_is_put_back_too(url: str):
+    async with an_exchange_held(url) as (staffa, engine):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(staffa.stop())
+            await asyncio.wait_for(Stays.stopped.wait(), DEADLINE)
+            engine.go_on.set()
+        assert staffa.unstopped == 0
+        back = await staffa.ajobs()
+        assert [(job.state, job.attempt) for job in back] == [(State.AVAILABLE, 0)] * 6
+        assert all(not job.meta for job in back), "nobody had to rescue them"
+
+
+async def test_what_was_being_taken_by_who_is_taken_for_dead_runs_only_in_its_next_life(url: str):
+    async with an_exchange_held(url) as (staffa, engine):
+        [dead] = await staffa.aproducers()
+        await staffa.engine.retire([dead.id])
+        lost = {(job.id, job.take) for job in await staffa.engine.rescue(10)}
+        assert len(lost) == 4
+        staffa._queues.expire(dead.id)
+        await asyncio.wait_for(Stays.stopped.wait(), DEADLINE)
+        engine.go_on.set()
+        await eventually(lambda: len(Stays.running) == 4 and lost.isdisjoint(Stays.running))

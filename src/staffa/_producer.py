@@ -347,9 +347,7 @@ class Producer:
 
     async def _begin_again(self) -> None:
         """Go on under a new id after others took us for dead: stop what is not ours, hand in what is done."""
-        for slot in self._slots.values():
-            slot.stop(Stop.LOST)
-        await self._landed()
+        await self._stop_all(Stop.LOST)
         await self._exchange(0)
         logger.warning(
             "queue %s was taken for dead; its jobs run elsewhere, it goes on as a new one", self.queue
@@ -383,6 +381,16 @@ class Producer:
     def _start(self, job: AnyJob) -> None:
         slot = self._slots[_key(job)] = Slot(job)
         slot.task = asyncio.create_task(self._work(slot), name=f"staffa job {job.id}")
+
+    async def _stop_all(self, why: Stop) -> None:
+        """Stop what runs, and what the exchanges under way still bring."""
+        for slot in self._slots.values():
+            slot.stop(why)
+        while self._underway:
+            with suppress(Exception):  # whose acks are handed in again
+                await self._landed()
+        for slot in self._slots.values():
+            slot.stop(why)
 
     async def _work(self, slot: Slot) -> None:
         job = slot.job
@@ -421,8 +429,7 @@ class Producer:
             if not self.idle:
                 await self._rest(deadline)
 
-        for slot in self._slots.values():
-            slot.stop(Stop.SHUTDOWN)
+        await self._stop_all(Stop.SHUTDOWN)
         deadline = time.monotonic() + LAST_WORD_SECONDS
         while time.monotonic() < deadline and any(not slot.settled for slot in self._slots.values()):
             await self._rest(deadline)
@@ -438,8 +445,6 @@ class Producer:
             self._telemetry.emit(QueueStopped(self.queue, took, orphaned))
 
     async def _last_exchange(self) -> None:
-        with suppress(Exception):  # whose acks are handed in again
-            await self._landed()
         try:
             await self._exchange(0)
             await self._engine.retire([self.info.id])
