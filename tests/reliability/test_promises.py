@@ -428,6 +428,8 @@ async def test_a_malformed_notification_a_listeners_bug_or_a_plugins_error_never
     staffa = quick(url, poll=timedelta(seconds=30))  # so that only a notification can wake it
     staffa._plugins.append(BrokenPlugin())
     failures: list[PluginFailed] = []
+    escaped: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: escaped.append(what))
 
     def listener(event: object) -> None:
         if isinstance(event, PluginFailed):
@@ -447,6 +449,7 @@ async def test_a_malformed_notification_a_listeners_bug_or_a_plugins_error_never
             await other.ainsert(Quick.new(name="heard"))
             await asyncio.wait_for(woken, 10)
             other.close()
+    assert escaped == [], "nor does the application's event loop hear of it"
     staffa.close()
 
 
