@@ -22,7 +22,7 @@ import pytest
 from nodes import OtherNode, eventually, finished, quick
 from staffa import Cancel, Error, Job, Staffa, State, Worker
 from staffa.errors import DatabaseUnavailable, InvalidArguments, InvalidJob
-from staffa.telemetry import ExchangeFailed, JobBounced, JobStarted, PluginFailed
+from staffa.telemetry import ExchangeFailed, JobBounced, JobStarted, NotifierListening, PluginFailed
 
 runs: Counter[str] = Counter()
 release = threading.Event()
@@ -428,17 +428,21 @@ async def test_a_malformed_notification_a_listeners_bug_or_a_plugins_error_never
     staffa = quick(url, poll=timedelta(seconds=30))  # so that only a notification can wake it
     staffa._plugins.append(BrokenPlugin())
     failures: list[PluginFailed] = []
+    listening: list[NotifierListening] = []
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, what: escaped.append(what))
 
     def listener(event: object) -> None:
         if isinstance(event, PluginFailed):
             failures.append(event)
+        if isinstance(event, NotifierListening):
+            listening.append(event)
         raise ValueError("a listener's bug")
 
     staffa.telemetry.attach(listener)
     async with staffa:
         await eventually(lambda: len(failures) >= 2, "the plugin ticks again after its error")
+        await eventually(lambda: listening)
         await tell_garbage(url)
         job = await staffa.ainsert(Quick.new(name="after"))
         await finished(staffa, [job])
