@@ -161,7 +161,7 @@ MUTANTS = [
             (
                 f"{SQL}/sqlite/exchange_jobs.sql",
                 (
-                    "and (attempted_by = json_array(:node, :producer)\n"
+                    "and (attempted_by = (select json_array(:node, :producer))\n"
                     "    or case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer)"
                 ),
                 "",

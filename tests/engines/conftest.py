@@ -15,7 +15,7 @@ from staffa.engine import Database
 from staffa.engines.postgres import PostgresDatabase
 from staffa.engines.sqlite import SqliteDatabase
 
-AWAITED = ("sqlite", "memory", "postgres")
+AWAITED = ("sqlite", "sqlite-in-one-step", "memory", "postgres")
 PLAIN = ("sqlite-plain", "memory-plain", "postgres-plain")
 JOINED = ("sqlite-joined", "postgres-joined", "postgres-joined-awaited")
 
@@ -74,6 +74,8 @@ async def on_sqlite(sqlite_ground: Ground) -> AsyncIterator[Trial]:
 
 def _ground(request: pytest.FixtureRequest, way: str) -> Iterator[Ground]:
     kind = way.partition("-")[0]
+    if way.endswith("in-one-step"):
+        request.getfixturevalue("monkeypatch").setattr("staffa.engines.sqlite.ACKS_WORTH_A_STEP", 0)
     url = "sqlite://" if kind == "memory" else str(request.getfixturevalue(URLS[kind]))
     database: Database = PostgresDatabase(url) if kind == "postgres" else SqliteDatabase(url)
     yield way, database, url

@@ -15,8 +15,8 @@ import msgspec
 from staffa._clock import instant, utc_now
 from staffa._cursor import place_of
 from staffa._filter import JobFilter
-from staffa._job import AnyJob, Job
-from staffa.engines._sql.rows import TAKE_BITS, Row, conditions, filtered, read_job
+from staffa._job import AnyJob, Job, State
+from staffa.engines._sql.rows import TAKE_BITS, Row, conditions, fence, filtered, read_job
 from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, quoted_name, split, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
@@ -64,13 +64,17 @@ class SqliteSession:
         values = {key: encoded(value) for key, value in params.items()}
         values["now"] = instant(params.get("now") or utc_now())
         try:
-            cursor = self._connection.cursor()
-            cursor.row_factory = None
-            rows: list[Row] = []
-            for sql in statements(name):
-                rows += cursor.execute(sql, values).fetchall()
+            return self.rows(name, values)
         except sqlite3.Error as error:
             raise translated(error) from error
+
+    def rows(self, name: Statement, values: dict[str, Any]) -> list[Row]:
+        """Run the statements of a file one by one; give the rows of all."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        rows: list[Row] = []
+        for sql in statements(name):
+            rows += cursor.execute(sql, values).fetchall()
         return rows
 
     def together(self) -> nullcontext[None]:
@@ -133,12 +137,16 @@ async def exchanged(session: Session, rows: Sequence[Row]) -> tuple[int, list[An
     [(acked, fences, text)] = rows
     if text is None:
         return acked, []
-    ids = [each >> TAKE_BITS for each in decode(fences)]
+    taken = decode(fences)
+    ids = [each >> TAKE_BITS for each in taken]
     jobs = _all_at_once(text)
     if [job.id for job in jobs] != ids:
         wanted = JobFilter(ids=ids)
         found = await session.run(filtered("list_jobs", wanted), **conditions(wanted), limit=len(ids))
-        jobs = sorted(map(job_of, found), key=place_of)
+        still_taken = [
+            job for job in map(job_of, found) if fence(job) in taken and job.state is State.EXECUTING
+        ]
+        jobs = sorted(still_taken, key=place_of)
     return acked, jobs
 
 

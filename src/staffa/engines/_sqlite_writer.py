@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from staffa._bridge import at_once
 from staffa.engines._containment import teach
+from staffa.engines._sqlite_exchange import WriterSession, make_step
 from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, translated
 from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
 from staffa.notifier import INSERT, Payload
@@ -45,6 +46,7 @@ Hear = Callable[[News], None]
 
 OLDEST = (3, 35, 0)
 LARGEST_GROUP = 256
+LONGEST_HEAD_START_SECONDS = 0.001
 SOON, SELDOM = 0.004, 0.04  # seconds between looks for changes, while others write and while nobody does
 OTHERS_WRITE_SECONDS = 1.0
 BACKSTOP_CHECKPOINT_PAGES = 100_000
@@ -70,11 +72,34 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+class HeadStart:
+    """Lets the writer reach its longest step before callers go on: up to there, both need Python's lock."""
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._in_step = False
+
+    def give(self) -> None:
+        """Wait until the writer is in that step; never for long."""
+        self._gate.acquire(blocking=False)
+        if not self._in_step:
+            self._gate.acquire(timeout=LONGEST_HEAD_START_SECONDS)
+
+    def __enter__(self) -> None:
+        self._in_step = True
+        if self._gate.locked():
+            self._gate.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._in_step = False
+
+
 class Word(NamedTuple):
     """A word of the engine, and who waits for its answer."""
 
     body: Body[Any]
     future: Future[Any]
+    exchanges: bool = False  # and begins what it needs, where it has no neighbours
 
 
 class Task(NamedTuple):
@@ -99,6 +124,7 @@ class Writer:
         self._hear: Hear | None = None
         self._read = 0
         self._unread = False
+        self._head_start = HeadStart()
         self._others_wrote = 0.0
         self._pragmas: dict[str, int] = {"wal_autocheckpoint": BACKSTOP_CHECKPOINT_PAGES}
 
@@ -128,6 +154,17 @@ class Writer:
         future: Future[T] = Future()
         self._put(Word(body, future))
         return future
+
+    def exchange(self, body: Body[T]) -> Future[T]:
+        """Run a large exchange in one step; where it has no neighbours, it begins and commits what it needs."""
+        future: Future[T] = Future()
+        self._put(Word(body, future, exchanges=True))
+        return future
+
+    def give_head_start(self) -> None:
+        """Let this thread begin what waits before the calling one goes on, which waits a millisecond at most."""
+        if not self._waiting.empty():
+            self._head_start.give()
 
     def pragma(self, name: str, value: int) -> None:
         self._pragmas[name] = value
@@ -228,11 +265,13 @@ class Writer:
         self, db: sqlite3.Connection, words: Sequence[Word]
     ) -> list[tuple[Any, BaseException | None]]:
         """Run words in one transaction, each undone alone if it fails."""
-        session = SqliteSession(db)
+        session = WriterSession(db, self._head_start)
         together = len(words) > 1
         answers: list[tuple[Any, BaseException | None]] = []
-        db.execute("begin" if self._reads_only else "begin immediate")
+        if together or not words[0].exchanges:
+            db.execute("begin" if self._reads_only else "begin immediate")
         for word in words:
+            session.exchanges = word.exchanges
             if together:
                 db.execute("savepoint word")
             told = len(session.told)
@@ -246,7 +285,7 @@ class Writer:
                 answers.append((None, error))
             if together:
                 db.execute("release word")
-        if together or answers[0][1] is None:
+        if db.in_transaction:
             db.execute("commit")
         self._unread |= session.left_notices
         if self._tell is not None and session.told:
@@ -339,6 +378,8 @@ def _open(path: str, pragmas: dict[str, int], *, reads_only: bool) -> sqlite3.Co
             db.execute(f"pragma {name} = {value}")
         if reads_only:
             db.execute("pragma query_only = on")
+        else:
+            make_step(db)
     except sqlite3.Error as error:
         if db is not None:
             db.close()

@@ -25,7 +25,7 @@ from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_reindexing import rebuild
 from staffa.engines._postgres_session import READ_ONLY, AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._postgres_tables import PostgresTables
-from staffa.engines._sql.engine import InsideTransaction, SqlEngine
+from staffa.engines._sql.engine import Connection, InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import migrations
 from staffa.engines._sql.session import Session
 from staffa.errors import (
@@ -234,7 +234,7 @@ class PostgresDatabase:
 # Connections: how a word gets its session
 
 
-class Awaited:
+class Awaited(Connection):
     """Words are awaited: on the pool where queues run, by a thread on any other loop."""
 
     def __init__(self, database: PostgresDatabase) -> None:
@@ -254,7 +254,7 @@ class Awaited:
         return await loop.run_in_executor(None, self._database.reindex, indexes, within)
 
 
-class Blocking:
+class Blocking(Connection):
     """Words block, each on a connection of the pool for plain callers."""
 
     def __init__(self, database: PostgresDatabase) -> None:

@@ -17,7 +17,7 @@ from staffa._finding import Finding
 from staffa.engine import Engine, Reindexed, TablesStatus
 from staffa.engines import _sqlite_tables as tables
 from staffa.engines._containment import teach
-from staffa.engines._sql.engine import InsideTransaction, SqlEngine
+from staffa.engines._sql.engine import Connection, InsideTransaction, SqlEngine
 from staffa.engines._sql.migrations import checked, script
 from staffa.engines._sql.session import Session
 from staffa.engines._sqlite_examination import examine
@@ -33,6 +33,7 @@ T = TypeVar("T")
 Body = Callable[[Session], Coroutine[Any, Any, T]]
 
 LEADER_CHECKPOINT_PAGES = 1_000
+ACKS_WORTH_A_STEP = 16  # fewer are done sooner by the plain statements
 IN_MEMORY = "a database in memory has one connection, and no other can join it: connection= needs a file"
 
 
@@ -182,7 +183,7 @@ class SqliteTables:
 # Connections: how a word gets its session
 
 
-class Awaited:
+class Awaited(Connection):
     """Words are awaited; the writer's thread runs each from its first to its last statement."""
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -191,6 +192,15 @@ class Awaited:
     async def write(self, body: Body[T]) -> T:
         await self._ready()
         return await asyncio.wrap_future(self._database.writer.do(body))
+
+    async def exchange(self, body: Body[T], acks: int) -> T:
+        await self._ready()
+        writer = self._database.writer
+        if acks < ACKS_WORTH_A_STEP:
+            return await asyncio.wrap_future(writer.do(body))
+        exchanged = await asyncio.wrap_future(writer.exchange(body))
+        writer.give_head_start()  # a burst of jobs follows, and another exchange may wait
+        return exchanged
 
     async def read(self, body: Body[T]) -> T:
         await self._ready()
@@ -204,7 +214,7 @@ class Awaited:
             await asyncio.get_running_loop().run_in_executor(None, self._database.make_tables)
 
 
-class Blocking:
+class Blocking(Connection):
     """Words block until the writer's thread has run them, so their coroutines never wait."""
 
     def __init__(self, database: SqliteDatabase) -> None:

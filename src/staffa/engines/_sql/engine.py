@@ -70,12 +70,16 @@ class Connection(Protocol):
 
     def write(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
 
+    def exchange(self, body: Callable[[Session], Coroutine[Any, Any, T]], acks: int) -> Awaitable[T]:  # noqa: ARG002 - for who minds
+        """Write what hands in so many acks and takes jobs, whose statements may each stand alone."""
+        return self.write(body)
+
     def read(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
 
     def reindex(self, indexes: Sequence[str], within: timedelta) -> Awaitable[Reindexed]: ...
 
 
-class InsideTransaction:
+class InsideTransaction(Connection):
     """What a connection cannot do that is in a caller's transaction."""
 
     async def reindex(self, *_: object) -> Reindexed:
@@ -142,16 +146,30 @@ class SqlEngine:
 
     # What runs
 
-    @word
     async def exchange(
         self,
-        db: Session,
         producer: ProducerInfo,
         finished: Sequence[Ack],
         demand: int,
         *,
         after: Place | None = None,
         now: datetime | None = None,
+    ) -> Exchanged:
+        called = self.connection.exchange(
+            lambda session: self._exchange(session, producer, finished, demand, after=after, now=now),
+            len(finished),
+        )
+        return await told(self.telemetry, "exchange", (producer, finished, demand), called)
+
+    async def _exchange(
+        self,
+        db: Session,
+        producer: ProducerInfo,
+        finished: Sequence[Ack],
+        demand: int,
+        *,
+        after: Place | None,
+        now: datetime | None,
     ) -> Exchanged:
         plain: list[Ack] = []
         other: list[Ack] = []

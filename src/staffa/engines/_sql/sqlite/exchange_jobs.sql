@@ -6,7 +6,7 @@
 update oban_jobs set state = 'completed', completed_at = :now
 where (id, take) in (select value >> 20, value & 1048575 from json_each(:fences))
   and +state = 'executing'
-  and (attempted_by = json_array(:node, :producer)
+  and (attempted_by = (select json_array(:node, :producer))
     or case when json_valid(attempted_by) then json_extract(attempted_by, '$[1]') end = :producer);
 
 select
@@ -18,10 +18,10 @@ select
         || '"priority":%s,"inserted_at":"%s","scheduled_at":"%s","attempted_at":"%s"%s%s,"attempted_by":%s,'
         || '"take":%s%s}',
       args, ',"meta":' || nullif(meta, '{}'), ',"tags":' || nullif(tags, '[]'),
-      ',"errors":' || nullif(errors, '[]'), id, json_quote(:queue), json_quote(cast(worker as text)),
+      ',"errors":' || nullif(errors, '[]'), id, (select json_quote(:queue)), json_quote(cast(worker as text)),
       attempt + 1, max_attempts, priority, inserted_at, scheduled_at, :now,
       ',"completed_at":"' || completed_at || '"', ',"cancelled_at":"' || cancelled_at || '"',
-      json_array(:node, :producer), take + 1,
+      (select json_array(:node, :producer)), take + 1,
       ',"unique_key":' || json_quote(cast(unique_key as text)))) filter (where attempt < max_attempts)
     || ']' as blob)
 from (
@@ -37,7 +37,7 @@ update oban_jobs set
   attempt = min(attempt + 1, max_attempts),
   take = take + 1,
   attempted_at = :now,
-  attempted_by = json_array(:node, :producer)
+  attempted_by = (select json_array(:node, :producer))
 where id in (
   select id from oban_jobs
   where state = 'available' and queue = :queue
