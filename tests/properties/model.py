@@ -223,7 +223,7 @@ class Model:
         """Bring an orphan back, to a time that chance has chosen within bounds."""
         job = self.jobs[id]
         rescues = job.count("rescued")
-        if rescues == RESCUES_ALLOWED:
+        if rescues >= RESCUES_ALLOWED:
             job.end("discarded", self.now)
             job.failures.append((job.attempt, "orphaned"))
             return
