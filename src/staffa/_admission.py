@@ -46,7 +46,7 @@ def _with_key(job: AnyJob, **checked: Any) -> AnyJob:
     if job.unique is None and job.replace is None:
         return replace(job, **checked, unique_key=None)
     try:
-        unique, wanted = unique_of(job.unique), replacement_of(job.replace or ())
+        unique, wanted = unique_of(job.unique), replacement_of(job.replace) if job.replace else {}
         keyed = replace(job, **checked, unique=unique, replace=wanted)
         key = None if unique is None else key_of(keyed, unique)
     except ValueError as error:

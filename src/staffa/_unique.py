@@ -129,8 +129,8 @@ def key_of(job: AnyJob, unique: Unique) -> str:
     if unique.keys:
         values |= {field: _narrowed(values[field], unique.keys) for field in WITH_KEYS if field in values}
         _refuse_missing(unique, values)
-    keys = sorted({*unique.keys})
-    if all(type(each) is str or _is_simple(each) for each in values.values()):
+    keys = sorted({*unique.keys}) if unique.keys else []
+    if all(map(_is_simple, values.values())):
         content = in_json_at_once({"keys": keys, "values": values})
     else:
         content = in_json({"keys": keys, "values": _canonical(values)}).encode()
@@ -138,8 +138,8 @@ def key_of(job: AnyJob, unique: Unique) -> str:
 
 
 def _is_simple(value: object) -> bool:
-    """Tell whether an object has neither numbers with a fraction nor anything that may hold one."""
-    return type(value) is dict and all(type(each) in PLAIN for each in value.values())
+    """Tell whether a text or an object has neither numbers with a fraction nor anything that may hold one."""
+    return type(value) is str or (type(value) is dict and PLAIN.issuperset(map(type, value.values())))
 
 
 def _narrowed(value: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -429,6 +429,19 @@ async def test_a_retry_of_a_job_whose_key_was_pruned_claims_it_anew(trial: Trial
     assert await keys(trial) == [(old.unique_key, old.id)]
 
 
+async def test_of_several_jobs_retried_into_a_key_that_was_pruned_the_oldest_gets_it(trial: Trial):
+    twins = []
+    for _ in range(2):
+        twins += await trial.insert(once(INCOMPLETE))
+        await trial.change(twins[-1], state="discarded")
+    [holder] = await trial.insert(once(INCOMPLETE))
+    await trial.engine.delete(JobFilter(ids=holder.id))
+    assert (await trial.engine.prune_keys("", 10)).pruned == 1
+    answers = await retry(trial, *twins)
+    assert [(each.id, each.conflict) for each in answers] == [(twins[0].id, False), (twins[0].id, True)]
+    assert await keys(trial) == [(twins[0].unique_key, twins[0].id)]
+
+
 async def test_a_job_that_cannot_be_retried_claims_nothing(trial: Trial):
     [old] = await trial.insert(once(Unique(period=None, states=["scheduled"])))
     [new] = await trial.insert(once(Unique(period=None, states=["scheduled"])))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -12,8 +13,8 @@ import msgspec
 from staffa._clock import LONGEST_DELAY
 from staffa._filter import JobFilter
 from staffa._job import AnyJob, State, Unique, replace
-from staffa._unique import is_in_the_way, replaced, states_of
-from staffa.engines._sql.rows import EARLIEST, conditions, filtered, read_moment, updated_row, written
+from staffa._unique import FOREVER, is_in_the_way, replaced, states_of
+from staffa.engines._sql.rows import EARLIEST, conditions, filtered, moment_of, updated_row, written
 from staffa.engines._sql.session import Session
 from staffa.notifier import INSERT, naming_queues
 
@@ -30,7 +31,10 @@ class Claim(NamedTuple):
 
 @dataclass
 class Locked:
-    """Keys that nobody else can claim until this transaction ends: who holds them, and by which rule."""
+    """Keys that nobody else can claim until this transaction ends: who holds them, and by which rule.
+
+    `moment` is when they were looked at, where any had been used before.
+    """
 
     moment: datetime = EARLIEST
     holders: dict[str | None, AnyJob] = field(default_factory=dict)
@@ -43,14 +47,18 @@ class Locked:
         if holder is None or holder.id == job.id:
             return None
         return (
-            replace(holder, conflict=True) if is_in_the_way(holder, self.rules[job.unique_key], now) else None
+            replace(holder, conflict=True) if is_in_the_way(holder, self._rule(job.unique_key), now) else None
         )
 
     def give(self, job: AnyJob) -> None:
         """Let a stored job hold its key, if it has one."""
         if job.unique_key is not None:
             self.holders[job.unique_key] = job
-            self.given.append(Claim(job.unique_key, job, self.rules[job.unique_key]))
+            self.given.append(Claim(job.unique_key, job, self._rule(job.unique_key)))
+
+    def _rule(self, key: str | None) -> Unique:
+        """Find the rule by which a key was taken; one that was not has the rule that the table gives to new ones."""
+        return self.rules.get(key, FOREVER)
 
 
 async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Locked:
@@ -58,10 +66,14 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
     found = Locked()
     if not keys:
         return found
-    names = written(sorted(keys))
-    await db.run("lock_keys", keys=names, patience=db.patience)
-    for moment, key, states, period, timestamp, *holder in await db.run("find_holders", keys=names, now=now):
-        found.moment = read_moment(moment) or EARLIEST
+    new = {row[0] for row in await db.run("lock_keys", keys=written(sorted(keys)), patience=db.patience)}
+    used = sorted(key for key in keys if key not in new)
+    if not used:
+        return found
+    for moment, key, states, period, timestamp, *holder in await db.run(
+        "find_holders", keys=written(used), now=now
+    ):
+        found.moment = moment_of(moment)
         found.rules[key] = Unique(
             period=None if period is None else timedelta(seconds=period),
             states=msgspec.json.decode(states) if isinstance(states, str) else states,
@@ -72,12 +84,12 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
     return found
 
 
-async def claim(db: Session, claims: Sequence[Claim]) -> None:
+async def claim(db: Session, claims: Iterable[Claim]) -> None:
     """Give locked keys to jobs. It is written even where nothing changes, for those who read an older snapshot."""
     by_rule: dict[tuple[str, float | None, str], dict[str, int | None]] = {}
     for key, holder, unique in claims:
         seconds = unique.period and min(unique.period, LONGEST_DELAY).total_seconds()
-        rule = (written(sorted(states_of(unique))), seconds or None, unique.timestamp)
+        rule = (_written_states(states_of(unique)), seconds or None, unique.timestamp)
         by_rule.setdefault(rule, {})[key] = holder.id
     for (states, period, timestamp), holders in by_rule.items():
         await db.run(
@@ -85,10 +97,15 @@ async def claim(db: Session, claims: Sequence[Claim]) -> None:
         )
 
 
+@cache
+def _written_states(states: frozenset[str]) -> str:
+    return written(sorted(states))
+
+
 # Inserting
 
 
-@dataclass
+@dataclass(slots=True)
 class Place:
     """The row that answers a job: as it was given or found, as it was stored, and as it is in the end."""
 
@@ -106,40 +123,48 @@ async def insert_once(
     """
     found = await locked(db, {job.unique_key for job in jobs if job.unique_key is not None}, now)
     await _lock_what_may_change(db, jobs, found)
-    answers = _places(jobs, found)
+    places, conflicts = _places(jobs, found)
 
-    new = [place for place, conflict in answers if not conflict]
+    new = [place for place, conflict in zip(places, conflicts, strict=True) if not conflict]
     for place, stored in zip(new, await insert(db, [place.given for place in new], now), strict=True):
         place.stored = place.after = stored
     await claim(
         db,
-        [
+        (
             Claim(place.given.unique_key, place.stored, place.given.unique)
             for place in new
             if place.given.unique_key is not None and place.given.unique is not None
-        ],
+        ),
     )
 
-    for job, (place, conflict) in zip(jobs, answers, strict=True):
+    moment = (new[0].stored.inserted_at if new else None) or found.moment
+    for job, place, conflict in zip(jobs, places, conflicts, strict=True):
         if conflict:
-            place.after = replaced(place.after, job, found.moment)
-    await _store_changes(db, [place for place, _ in answers])
-    return [replace(place.after, conflict=True) if conflict else place.after for place, conflict in answers]
+            place.after = replaced(place.after, job, moment)
+    await _store_changes(db, places)
+    return [
+        replace(place.after, conflict=True) if conflict else place.after
+        for place, conflict in zip(places, conflicts, strict=True)
+    ]
 
 
-def _places(jobs: Sequence[AnyJob], found: Locked) -> list[tuple[Place, bool]]:
+def _places(jobs: Sequence[AnyJob], found: Locked) -> tuple[list[Place], list[bool]]:
     """Find the row of each job, and whether it is that of another job, which is in the way."""
     taken = {key: Place(holder, holder, holder) for key, holder in found.holders.items()}
-    answers: list[tuple[Place, bool]] = []
+    places: list[Place] = []
+    conflicts: list[bool] = []
     for job in jobs:
         place = taken.get(job.unique_key)
-        if place is not None and job.unique is not None and _keeps_out(place, job.unique, found.moment):
-            answers.append((place, True))
-            continue
-        answers.append((Place(job, job, job), False))
-        if job.unique_key is not None:
-            taken[job.unique_key] = answers[-1][0]
-    return answers
+        conflict = (
+            place is not None and job.unique is not None and _keeps_out(place, job.unique, found.moment)
+        )
+        if place is None or not conflict:
+            place = Place(job, job, job)
+            if job.unique_key is not None:
+                taken[job.unique_key] = place
+        places.append(place)
+        conflicts.append(conflict)
+    return places, conflicts
 
 
 def _keeps_out(place: Place, unique: Unique, now: datetime) -> bool:

@@ -8,3 +8,4 @@ where case
   else set_config('lock_timeout', cast(:patience as text), true) is not null end
 order by key
 on conflict (key) do update set key = excluded.key where false
+returning key

@@ -2,3 +2,4 @@
 insert into staffa_keys (key)
 select value from json_each(:keys) where true
 on conflict (key) do nothing
+returning key
