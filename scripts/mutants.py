@@ -368,7 +368,7 @@ MUTANTS = [
     Mutant(
         "Whatever happens in whatever order: one job lives for each key",
         "a new job claims its key",
-        ((f"{SQL}/keys.py", "    await claim(\n        db,\n        [\n", "    list(\n        [\n"),),
+        ((f"{SQL}/keys.py", "    await claim(\n        db,\n        (\n", "    list(\n        (\n"),),
         "whatever_happens",
     ),
     Mutant(
