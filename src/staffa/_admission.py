@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from staffa._arguments import SURROGATE, json_object
+from staffa._arguments import is_plain_text, json_object
 from staffa._clock import LONGEST_DELAY
 from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, Job, State, replace
 from staffa._unique import key_of, replacement_of, unique_of
@@ -83,9 +83,7 @@ def _check_delay(delay: object) -> None:
 
 def is_text(value: object) -> bool:
     """Tell whether a value is text that databases can hold: no NUL, no lone surrogates."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    return value.isascii() or not SURROGATE.search(value)
+    return isinstance(value, str) and is_plain_text(value)
 
 
 def tidy_tags(tags: Sequence[str]) -> list[str]:

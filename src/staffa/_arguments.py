@@ -216,7 +216,8 @@ def undeclared(value: object, name: str, depth: int = 0) -> Any:
 # What needs no conversion, as most arguments; told fast
 
 
-def _is_plain_text(value: str, _: int) -> bool:
+def is_plain_text(value: str, _: int = 0) -> bool:
+    """Tell whether databases can hold a text: no NUL, no lone surrogates."""
     return "\0" not in value and (value.isascii() or not SURROGATE.search(value))
 
 
@@ -259,7 +260,7 @@ def _no(_: Any, __: int) -> bool:
 
 
 _CHECKS: dict[type, Callable[[Any, int], bool]] = {
-    str: _is_plain_text,
+    str: is_plain_text,
     int: _is_plain_int,
     float: _is_plain_float,
     bool: _yes,
