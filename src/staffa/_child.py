@@ -17,11 +17,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace as with_progress
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from staffa import _enqueuer
 from staffa._arguments import undeclared
@@ -125,7 +126,7 @@ class Service:
                 stream.flush()
         with self._saying:
             self._running = None
-            self._send(with_progress(said, progress=running.told))
+            self._send(msgspec.structs.replace(said, progress=running.told))
 
     def _perform(self, request: Perform, running: Running) -> Any:
         importlib.import_module(request.module)

@@ -6,8 +6,9 @@ import io
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from staffa._job import AnyJob, Progress
 from staffa.worker import Record
@@ -18,8 +19,7 @@ LONGEST_REPR = 500
 # The parent says
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """Be a child of this parent: know these modules, and enqueue into this database."""
 
     parent: int
@@ -32,8 +32,7 @@ class Begin:
     levels: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Perform:
+class Perform(msgspec.Struct, frozen=True):
     """Run this job; its worker is found once the module is imported."""
 
     module: str
@@ -41,55 +40,47 @@ class Perform:
     max_memory: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Hurry:
+class Hurry(msgspec.Struct, frozen=True):
     """End soon: you will be killed."""
 
 
 # The child says
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """I can run jobs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unready:
+class Unready(msgspec.Struct, frozen=True):
     """I cannot, because of this."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """I have the job, and begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """My job is this far."""
 
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(msgspec.Struct, frozen=True):
     """Log this record where you log."""
 
     record: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """My job ended with this answer."""
 
     answer: bytes
     progress: Progress | None
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(msgspec.Struct, frozen=True):
     """My job ended with this exception."""
 
     error: bytes
@@ -98,8 +89,7 @@ class Raised:
     progress: Progress | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """My job ended because you told it to."""
 
     progress: Progress | None
@@ -108,8 +98,7 @@ class Stopped:
 # How values of anybody's making are carried
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """Stands for a value that cannot be carried from one process to another."""
 
     shown: str

@@ -33,6 +33,11 @@ def test_a_terminal_gets_a_table_that_fits_and_loses_nothing():
     assert "".join(plain.split()) == "IDPURPOSE1" + "Mailsto[red]customers[/red]andinvitations" * 3 + "2Kurz"
 
 
+def test_nothing_is_loaded_for_terminals_where_there_is_none():
+    loaded = f"import sys, staffa.cli\n{FITTED}\nassert not [each for each in sys.modules if each.startswith('rich.')]"
+    subprocess.run([sys.executable, "-c", loaded], stdout=subprocess.PIPE, check=True)
+
+
 def _read(descriptor):
     try:
         return os.read(descriptor, 65_536)

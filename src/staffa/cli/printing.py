@@ -10,9 +10,6 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from staffa._clock import instant
 from staffa._job import OBAN_COLUMNS, AnyJob
@@ -44,18 +41,9 @@ def tell_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table: fitted to a terminal, in full and without decoration to a pipe."""
     clean = [[" ".join(printable(cell).split()) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _fitted(headers, clean)
+        import_module("staffa.cli.terminal").tell_fitted(headers, clean)  # takes long to load
     else:
         _aligned(headers, clean)
-
-
-def _fitted(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold", min_width=len(header))
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
 
 
 def _aligned(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
