@@ -71,11 +71,12 @@ async def test_a_worker_that_cancels_its_own_task_fails_and_gives_its_place_back
 async def test_a_job_stopped_before_its_first_step_gives_its_place_back(url: str, monkeypatch):
     start, stopped = Producer._start, []
 
-    def start_and_stop(producer, job):
-        start(producer, job)
+    def start_and_stop(producer, jobs):
+        start(producer, jobs)
         if not stopped:
-            stopped.append(job.id)
-            producer.kill(job.id, job.take)
+            stopped.extend(job.id for job in jobs)
+            for job in jobs:
+                producer.kill(job.id, job.take)
 
     monkeypatch.setattr(Producer, "_start", start_and_stop)
     async with one_place(url) as staffa:

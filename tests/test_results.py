@@ -407,7 +407,7 @@ async def test_a_job_that_ended_before_anybody_heard_who_waits_is_told_all_the_s
 @pytest.mark.parametrize("payload", [{}, {"job_ids": 7}, {"job_ids": ["7", None, 1.5, True]}, {"job_id": 7}])
 def test_what_names_no_jobs_is_ignored(payload):
     watched = Watched()
-    watched.ended([7])
+    watched.ended({7})
     assert not watched.watch(payload)
     assert watched.owed() == []
 
@@ -415,11 +415,11 @@ def test_what_names_no_jobs_is_ignored(payload):
 def test_what_ended_is_owed_once_to_those_who_said_that_they_wait_before_or_after():
     watched = Watched()
     watched.watch({"job_ids": [1, 2]})
-    watched.ended([1, 3])
+    watched.ended({1, 3})
     assert watched.owed() == [{"job_ids": [1]}]
     assert watched.watch({"job_ids": [3]})
     assert watched.owed() == [{"job_ids": [3]}]
-    watched.ended([1])
+    watched.ended({1})
     assert watched.owed() == []
 
 
@@ -427,7 +427,7 @@ def test_who_no_longer_says_that_he_waits_is_forgotten(monkeypatch):
     monkeypatch.setattr("staffa._watched.REMEMBERED_SECONDS", 0)
     watched = Watched()
     watched.watch({"job_ids": [1, 2]})
-    watched.ended([1])
+    watched.ended({1})
     assert watched.owed() == [{"job_ids": [1]}]
     assert watched._until == {}
 
@@ -435,7 +435,7 @@ def test_who_no_longer_says_that_he_waits_is_forgotten(monkeypatch):
 def test_only_the_latest_jobs_that_ended_are_remembered():
     watched = Watched()
     for start in range(0, 100_000, 1_000):
-        watched.ended(range(start, start + 1_000))
+        watched.ended(set(range(start, start + 1_000)))
     assert len(watched._recent) + len(watched._before) < 20_000
     assert watched.watch({"job_ids": [99_999]})
 

@@ -22,8 +22,8 @@ def running_from(start: datetime) -> Clock:
     Started with an instant that the database gave, it tells the database's time without asking again,
     whatever this machine's wall clock says.
     """
-    began = time.monotonic()
-    return lambda: start + timedelta(0, 0, int((time.monotonic() - began) * 1_000_000))
+    ahead = start.timestamp() - time.monotonic()
+    return lambda: datetime.fromtimestamp(ahead + time.monotonic(), UTC)
 
 
 def instant(moment: datetime) -> str:

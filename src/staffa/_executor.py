@@ -75,7 +75,7 @@ class _Attempt:
     def __init__(self, job: AnyJob, running: Running, hands: Hands, clock: Clock) -> None:
         self.error: BaseException | None = None
         self._running, self._hands, self._clock = running, hands, clock
-        self._job = self._stored = replace(job, running=running)
+        self._job = self._stored = job
         self._worker: Worker | None = None
 
     async def outcome(self) -> AnyJob | None:
@@ -98,7 +98,8 @@ class _Attempt:
         try:
             found = find(job.worker)
             self._worker = worker = found()
-            self._job = replace(job, args=found.shape.load(job.args))
+            if (args := found.shape.load(job.args)) is not job.args:
+                self._job = replace(job, args=args)
         except UnknownWorker as error:
             return self._failed(error, str(error))
         except InvalidArguments as error:
@@ -123,7 +124,7 @@ class _Attempt:
 
     def _begun(self, worker: Worker) -> Awaitable[Any]:
         """Begin a worker's code where it runs: on this loop, in a thread, or in a process."""
-        shown = _shown(self._job)
+        shown = self._shown(self._job)
         current.set(shown)
         options, apart = worker.options, self._hands.apart
         if apart is not None and options.executor == "process":
@@ -154,16 +155,25 @@ class _Attempt:
             self._running.stopped = self._running.stopped or Stop.LOST
             raise JobTimeout(f"{self._job.worker} timed out after {timeout.total_seconds():g} s") from None
 
-    def _answered(self, answer: object) -> AnyJob | None:  # noqa: PLR0911 - every answer, in one place
-        job, now = self._job, self._clock
+    def _answered(self, answer: object) -> AnyJob | None:
+        """Decide what becomes of an attempt that answered, perhaps after it was told to stop."""
         match self._running.stopped:
+            case None:
+                return self._meant(answer)
             case Stop.CANCELLED:
-                return _lifecycle.cancelled(job, now(), Stop.CANCELLED.value)
+                return _lifecycle.cancelled(self._job, self._clock(), Stop.CANCELLED.value)
             case Stop.LOST:
                 return None
             case Stop.SHUTDOWN if self._was_cut_off():
                 return self._stopped(asyncio.CancelledError())
+        return self._meant(answer)
+
+    def _meant(self, answer: object) -> AnyJob:  # noqa: PLR0911 - every answer, in one place
+        job, now = self._job, self._clock
+        recorded = self._worker is not None and self._worker.options.recorded
         match answer:
+            case None if not recorded:  # as most of them
+                return _lifecycle.completed(job, now())
             case Cancel(reason):
                 return _lifecycle.cancelled(job, now(), _shortened(str(reason)))
             case Error(reason):
@@ -172,7 +182,7 @@ class _Attempt:
                 return self._snoozed(delay)
             case Record(value):
                 return self._recorded(value)
-            case _ if self._worker is not None and self._worker.options.recorded:
+            case _ if recorded:
                 return self._recorded(answer)
             case _:
                 return _lifecycle.completed(job, now())
@@ -227,7 +237,7 @@ class _Attempt:
         if self._worker is None:
             return default
         try:
-            return _duration(self._worker.backoff(_shown(self._job)))
+            return _duration(self._worker.backoff(self._shown(self._job)))
         except BAD_CODE:
             logger.exception("backoff of %s failed; the default is used", self._job.worker)
             return default
@@ -252,9 +262,9 @@ class _Attempt:
                 return
         try:
             if inspect.iscoroutinefunction(hook):
-                await hook(_shown(after))
+                await hook(self._shown(after))
             else:
-                await self._hands.call(self._running, hook, _shown(after))
+                await self._hands.call(self._running, hook, self._shown(after))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -263,6 +273,11 @@ class _Attempt:
                 task.uncancel()
         except (Exception, SystemExit):
             logger.exception("%s of %s failed", hook.__name__, after.worker)
+
+    def _shown(self, job: AnyJob) -> AnyJob:
+        """Give a worker's code a job of its own to look at: what it does to it never reaches the outcome."""
+        errors = [*map(copy, job.errors)] if job.errors else []
+        return replace(job, running=self._running, meta=dict(job.meta), errors=errors)
 
 
 def storable(value: object) -> Any:
@@ -280,11 +295,6 @@ def storable(value: object) -> Any:
             " store it elsewhere, and record where it is"
         )
     return found
-
-
-def _shown(job: AnyJob) -> AnyJob:
-    """Give a worker's code a job of its own to look at: what it does to it never reaches the outcome."""
-    return replace(job, meta=dict(job.meta), errors=[*map(copy, job.errors)])
 
 
 def _duration(value: object) -> timedelta:

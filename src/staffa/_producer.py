@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from staffa._backoff import reconnect_delay, retry_delay
+from staffa._clock import Clock
 from staffa._cursor import Cursor
 from staffa._executor import execute, taken_clock
 from staffa._hands import Hands
@@ -276,8 +277,7 @@ class Producer:
             self._exchanging -= 1
             self._asked -= demand
         self._cursor.found(look, exchanged.taken, demand, time.monotonic())
-        for job in exchanged.taken:
-            self._start(job)
+        self._start(exchanged.taken)
         self._hear_of_more(len(exchanged.taken), demand)
         self._finished += exchanged.again
         for ack in exchanged.bounced:
@@ -286,9 +286,7 @@ class Producer:
             )
             self._telemetry.emit(JobBounced(ack.after))
         late = {ack.held.id for ack in (*exchanged.again, *exchanged.bounced)}
-        self._watched.ended(
-            ack.held.id for ack in finished if ack.after.state in FINAL and ack.held.id not in late
-        )
+        self._watched.ended({ack.held.id for ack in finished if ack.after.state in FINAL} - late)
         await self._tell_ended()
 
     def _hear_of_more(self, taken: int, demand: int) -> None:
@@ -378,9 +376,15 @@ class Producer:
 
     # Jobs
 
-    def _start(self, job: AnyJob) -> None:
-        slot = self._slots[_key(job)] = Slot(job)
-        slot.task = asyncio.create_task(self._work(slot), name=f"staffa job {job.id}")
+    def _start(self, jobs: Sequence[AnyJob]) -> None:
+        """Begin what was taken at one instant."""
+        if not jobs:
+            return
+        loop, clock = asyncio.get_running_loop(), taken_clock(jobs[0])
+        for job in jobs:
+            slot = Slot(job)
+            self._slots[slot.key] = slot
+            slot.task = loop.create_task(self._work(slot, clock), name=f"staffa job {job.id}")
 
     async def _stop_all(self, why: Stop) -> None:
         """Stop what runs, and what the exchanges under way still bring."""
@@ -392,9 +396,8 @@ class Producer:
         for slot in self._slots.values():
             slot.stop(why)
 
-    async def _work(self, slot: Slot) -> None:
+    async def _work(self, slot: Slot, clock: Clock) -> None:
         job = slot.job
-        clock = taken_clock(job)
         slot.begun = True
         try:
             after = await execute(

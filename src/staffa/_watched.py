@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from staffa.notifier import Payload, naming
 
@@ -29,14 +28,12 @@ class Watched:
                 self._owed.add(job_id)
         return bool(self._owed)
 
-    def ended(self, ids: Iterable[int | None]) -> None:
+    def ended(self, ids: set[int | None]) -> None:
         """Hear that outcomes were written; nobody asks the database for it."""
         if len(self._recent) > RECENT:
             self._before, self._recent = self._recent, set()
-        for job_id in ids:
-            self._recent.add(job_id)
-            if job_id is not None and job_id in self._until:
-                self._owed.add(job_id)
+        self._recent |= ids
+        self._owed |= self._until.keys() & ids
 
     def owed(self) -> list[Payload]:
         """Return what is to be told to those who wait, once."""

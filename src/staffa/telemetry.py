@@ -271,11 +271,11 @@ class Telemetry:
 
     def hears(self, kind: type[Event]) -> bool:
         """Tell whether anybody listens to a type of events; frequent ones are made only then."""
-        return bool(self._audience.of(kind))
+        return bool(self._audience[kind])
 
     def emit(self, event: Event) -> None:
         """Hand an event to those who listen to its type."""
-        for listener in self._audience.of(type(event)):
+        for listener in self._audience[type(event)]:
             try:
                 listener(event)
             except KeyboardInterrupt:  # which is for the program, not for us
@@ -284,18 +284,19 @@ class Telemetry:
                 logger.exception("a telemetry listener failed on %s", type(event).__name__)
 
 
-class _Audience:
-    """Who listens at one moment. Replaced when somebody comes or goes, so that nobody is kept waiting by a lock."""
+class _Audience(dict[type[Event], tuple[Listener, ...]]):
+    """Who listens at one moment, by type of event as it is first asked for.
+
+    Replaced when somebody comes or goes, so that nobody is kept waiting by a lock.
+    """
 
     def __init__(self, seats: tuple[tuple[Listener, tuple[type[Event], ...]], ...]) -> None:
+        super().__init__()
         self.seats = seats
-        self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
 
-    def of(self, kind: type[Event]) -> tuple[Listener, ...]:
-        if (found := self._by_kind.get(kind)) is None:
-            found = tuple(listener for listener, wanted in self.seats if issubclass(kind, wanted))
-            self._by_kind[kind] = found
-        return found
+    def __missing__(self, kind: type[Event]) -> tuple[Listener, ...]:
+        heard = self[kind] = tuple(listener for listener, wanted in self.seats if issubclass(kind, wanted))
+        return heard
 
 
 # Words of engines

@@ -15,6 +15,7 @@ from staffa._bridge import at_once
 from staffa._filter import JobFilter
 from staffa.engine import Ack, Exchanged, ProducerInfo
 from staffa.engines._sql.rows import fence
+from staffa.engines._sql.session import Session
 from staffa.engines._sqlite_session import Execute
 from staffa.engines._sqlite_writer import HeadStart, Writer
 from staffa.engines.sqlite import ACKS_WORTH_A_STEP, SqliteDatabase
@@ -103,13 +104,13 @@ async def test_an_exchange_that_fails_among_others_is_undone_alone(trial: Trial,
 
     go_on = busy(database.writer)
     words = [
+        asyncio.ensure_future(trial.insert(job())),
         asyncio.ensure_future(exchanged(trial, producer, held)),
         asyncio.ensure_future(exchanged(trial, other, done, demand=0)),
-        asyncio.ensure_future(trial.insert(job())),
     ]
     await asyncio.sleep(0)
     go_on.set()
-    refused, fine, _ = await asyncio.gather(*words)
+    _, refused, fine = await asyncio.gather(*words)
 
     assert isinstance(refused, UnstorableData)
     assert isinstance(fine, Exchanged)
@@ -182,6 +183,27 @@ def test_an_exchange_on_a_callers_connection_is_the_callers_to_commit_and_leaves
         assert connection.execute("select count(*) from temp.sqlite_master").fetchall() == [(0,)]
     found = {each.id: each.state for each in at_once(in_file.plain.jobs(JobFilter()))}
     assert found == {held.id: State.EXECUTING, never.id: State.AVAILABLE}
+
+
+# One after the other
+
+
+@pytest.mark.usefixtures("always_in_one_step")
+def test_a_large_exchange_is_answered_before_the_next_word_begins(in_file: SqliteDatabase):
+    answered_before: list[bool] = []
+
+    async def look(_: Session) -> None:
+        answered_before.append(exchange.done())
+
+    async def nothing(_: Session) -> None: ...
+
+    go_on = busy(in_file.writer)
+    in_file.writer.do(nothing)
+    exchange = in_file.writer.exchange(nothing)
+    after = in_file.writer.do(look)
+    go_on.set()
+    after.result(DEADLINE_SECONDS)
+    assert answered_before == [True]
 
 
 # The head start

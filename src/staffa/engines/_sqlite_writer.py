@@ -99,7 +99,7 @@ class Word(NamedTuple):
 
     body: Body[Any]
     future: Future[Any]
-    exchanges: bool = False  # and begins what it needs, where it has no neighbours
+    exchanges: bool = False  # many jobs, and begins what it needs, where it has no neighbours
 
 
 class Task(NamedTuple):
@@ -317,13 +317,16 @@ class Writer:
 
 
 def _gather(waiting: Waiting, pause: float | None) -> list[Word | Task] | None:
-    """Wait for a word and take what came with it; none when the pause is over, if there is one."""
+    """Wait for a word and take what came with it; none when the pause is over, if there is one.
+
+    Nothing is taken behind a large exchange, so that its jobs run while the next words are done.
+    """
     group: list[Word | Task] = []
     try:
         item = waiting.get(timeout=pause)
         while item is not None:
             group.append(item)
-            if len(group) == LARGEST_GROUP:
+            if len(group) == LARGEST_GROUP or (isinstance(item, Word) and item.exchanges):
                 return group
             item = waiting.get_nowait()
     except queue.Empty:
