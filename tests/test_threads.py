@@ -46,6 +46,66 @@ async def test_functions_that_block_wait_for_no_other(threads: Threads):
     assert sorted([await each.answer for each in calls]) == list(range(20))
 
 
+async def test_what_is_behind_a_function_that_blocks_is_run_by_the_others():
+    with closing(Threads("staffa-two", 2)) as threads:
+        go_on = threading.Event()
+        first = threads.call(go_on.wait, DEADLINE)
+        behind = [threads.call(int, number) for number in range(100)]
+        assert [await each.answer for each in behind] == list(range(100))
+        assert not first.ended
+        go_on.set()
+        assert await first.answer is True
+
+
+async def test_a_thread_goes_on_to_the_next_before_others_come(monkeypatch: pytest.MonkeyPatch):
+    with closing(Threads("staffa-one")) as threads:
+        go_on = threading.Event()
+        first = threads.call(go_on.wait, DEADLINE)
+        monkeypatch.setattr(threads, "_coming", True)  # one that never comes
+        ident = threads.call(threading.get_ident)
+        go_on.set()
+        await first.answer
+        assert await ident.answer != threading.get_ident()
+        assert len(named("staffa-one")) == 1
+
+
+async def test_where_no_more_threads_can_be_made_those_there_are_take_turns(
+    monkeypatch: pytest.MonkeyPatch, caplog
+):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with closing(Threads("staffa-few")) as threads:
+        go_on = threading.Event()
+        first = threads.call(go_on.wait, DEADLINE)
+        with monkeypatch.context() as refusing:
+            refusing.setattr(threading.Thread, "start", refuse)
+            second = threads.call(int, 2)
+        go_on.set()
+        assert (await first.answer, await second.answer) == (True, 2)
+    assert "1 threads take turns" in caplog.text
+
+
+async def test_what_no_thread_can_be_made_for_is_refused_and_never_run(monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ran = []
+    with closing(Threads("staffa-none")) as threads:
+        with monkeypatch.context() as refusing:
+            refusing.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="start new thread"):
+                threads.call(ran.append, "refused")
+        await threads.call(ran.append, "last").answer
+    assert ran == ["last"]
+
+
+async def test_many_bursts_are_all_answered(threads: Threads):
+    for size in (1, 2, 3, 50) * 50:
+        calls = [threads.call(int, number) for number in range(size)]
+        assert [await asyncio.wait_for(each.answer, DEADLINE) for each in calls] == list(range(size))
+
+
 async def test_no_more_threads_are_made_than_allowed():
     with closing(Threads("staffa-two", 2)) as threads:
         idents = {await each.answer for each in [threads.call(threading.get_ident) for _ in range(50)]}

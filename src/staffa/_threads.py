@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
+
+logger = logging.getLogger("staffa")
 
 MOST = 100_000  # queues bound how many are busy, and a thread is made only where none is idle
 IDLE_SECONDS = 60.0
-
-Waiting: TypeAlias = "queue.SimpleQueue[Call | None]"  # None is the end
 
 
 class Call:
@@ -65,8 +66,8 @@ class Call:
 class Returns:
     """Calls on their way back to one loop: the first wakes it, and all that are there by then go with it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, freed: Callable[[int], None]) -> None:
-        self.loop, self._freed = loop, freed
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._calls: deque[Call] = deque()
         self._coming = False
 
@@ -79,15 +80,15 @@ class Returns:
 
     def _deliver(self) -> None:
         self._coming = False  # first, so that who comes meanwhile is taken along or wakes us again
-        delivered = 0
         while self._calls:
             self._calls.popleft().end()
-            delivered += 1
-        self._freed(delivered)
 
 
 class Threads:
     """Runs functions in threads, at once while fewer than `most` are busy. Idle ones go after a minute.
+
+    Whoever takes a call while others wait sends for one more thread first, and takes the next if that has not
+    come by then: short calls are run by few threads, which do not wait for each other, and none waits for a long one.
 
     An executor of `concurrent.futures` wakes the loop for each answer and costs about six times as much.
     The threads are daemons: a program that ends does not wait for what still runs.
@@ -95,9 +96,11 @@ class Threads:
 
     def __init__(self, name: str, most: int = MOST) -> None:
         self._name, self._most = name, most
-        self._waiting: Waiting = queue.SimpleQueue()
+        self._waiting: deque[Call] = deque()
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._made = self._busy = self._named = 0
+        self._made = self._idle = self._named = 0
+        self._coming = False  # a thread that was sent for, and looks for calls when it is here
         self._closed = False
         self._returns: Returns | None = None
 
@@ -107,47 +110,90 @@ class Threads:
         with self._lock:
             if self._closed:
                 raise RuntimeError("these threads were dismissed")
-            self._busy += 1
-            self._waiting.put(call)
-            if self._made < min(self._busy, self._most):
-                self._make_thread()
+            self._waiting.append(call)
+        try:
+            if not self._coming:
+                self._send_for_one()
+        except RuntimeError:
+            call.answer.cancel()  # else it would run after all, whenever a thread can be made again
+            raise
         return call
 
     def close(self) -> None:
         """Begin nothing more; the idle end now, the busy when they are done."""
         with self._lock:
             self._closed = True
-            with suppress(queue.Empty):
-                while call := self._waiting.get_nowait():
-                    call.skip()
-            for _ in range(self._made):
-                self._waiting.put(None)
+            while call := self._next():
+                call.skip()
+            for _ in range(self._idle):
+                self._woken.put(None)
+            self._idle = 0
 
     def _returns_to(self, loop: asyncio.AbstractEventLoop) -> Returns:
         returns = self._returns
         if returns is None or returns.loop is not loop:
-            returns = self._returns = Returns(loop, self._freed)
+            returns = self._returns = Returns(loop)
         return returns
 
-    def _make_thread(self) -> None:
-        self._made += 1
-        self._named += 1
-        threading.Thread(target=self._serve, name=f"{self._name}_{self._named}", daemon=True).start()
+    def _send_for_one(self) -> None:
+        """Wake an idle thread or make one, where it may be made; the busy look by themselves."""
+        with self._lock:
+            if self._coming:
+                return
+            if self._idle:
+                self._coming = True
+                self._idle -= 1
+                self._woken.put(None)
+            elif self._made < self._most and not self._closed:
+                self._make_one()
+
+    def _make_one(self) -> None:
+        name = f"{self._name}_{self._named + 1}"
+        self._coming = True
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:
+            self._coming = False
+            if not self._made:
+                raise
+            logger.warning("%d threads take turns, as no more can be made: %s", self._made, error)
+        else:
+            self._made += 1
+            self._named += 1
+
+    # In the threads
 
     def _serve(self) -> None:
-        while (call := self._next()) is not None:
-            call.run()
+        woken = True
+        while woken:
+            self._coming = False  # first, so that whoever adds a call from now on sends for another one
+            while call := self._next():
+                if self._waiting and not self._coming:
+                    self._send_for_one()
+                call.run()
+            woken = self._is_woken()
 
     def _next(self) -> Call | None:
-        while True:
-            try:
-                return self._waiting.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    if self._waiting.empty():
-                        self._made -= 1
-                        return None
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
 
-    def _freed(self, calls: int) -> None:
+    def _is_woken(self) -> bool:
+        """Wait until there are calls again; tell whether to go on."""
         with self._lock:
-            self._busy -= calls
+            if self._waiting:
+                return True
+            if self._closed:
+                return False
+            self._idle += 1
+        try:
+            self._woken.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    self._made -= 1
+                    return False
+            self._woken.get()  # as all who are not idle any more were woken
+        return True
