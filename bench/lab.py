@@ -67,11 +67,17 @@ class Lab:
 
     @contextmanager
     def worker(
-        self, url: str, tally: Tally, *, queues: str, environment: dict[str, str] | None = None
+        self,
+        url: str,
+        tally: Tally,
+        *,
+        queues: str,
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> Iterator[Program]:
-        """Run `staffa run` in a process of its own."""
+        """Run `staffa run` in a process of its own, perhaps by another program."""
         with Program(
-            [sys.executable, "-m", "staffa", "run", "--log-level", "warning"],
+            [*prefix, sys.executable, "-m", "staffa", "run", "--log-level", "warning"],
             log=self.file("staffa.log"),
             cwd=ROOT,
             environment={

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 import msgspec
 
+from bench import profile
 from bench.environments import ROOT, python_of
 from bench.processes import Failed, last_line
 from bench.results import Results
@@ -88,6 +90,7 @@ def write(folder: Path = DOCS) -> Path:
             notes=_notes(results),
             missing=_missing(results),
             plots=_plots(folder),
+            profile=_profile(folder),
         ),
         "utf-8",
     )
@@ -95,10 +98,21 @@ def write(folder: Path = DOCS) -> Path:
 
 
 def _table(results: Results) -> str:
-    cells: list[tuple[str, ...]] = [(*HEADINGS,), ("---",) * len(HEADINGS)]
+    cells: list[tuple[str, ...]] = [HEADINGS]
     for row in results.rows:
         cells += [("" if line else row.what, *each) for line, each in enumerate(lines(row))]
-    return "\n".join(f"| {' | '.join(each)} |" for each in cells)
+    return _in_markdown(cells)
+
+
+def _profile(folder: Path) -> str:
+    profiles = profile.read(folder)
+    return _in_markdown(profile.rows(profiles)) if profiles else "Not measured."
+
+
+def _in_markdown(cells: Sequence[tuple[str, ...]]) -> str:
+    """Write a table, heading first."""
+    heading, *rest = cells
+    return "\n".join(f"| {' | '.join(each)} |" for each in (heading, ("---",) * len(heading), *rest))
 
 
 def _facts(facts: dict[str, str]) -> str:

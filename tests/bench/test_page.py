@@ -3,7 +3,8 @@
 import pytest
 
 from bench import __main__ as program
-from bench import page
+from bench import page, profile
+from bench.profile import Profile
 from bench.results import Figure, Results, RowResult, at_least, at_most, quantiles
 
 
@@ -75,6 +76,20 @@ def test_plots_are_shown_where_they_were_drawn(tmp_path):
 
     assert "](benchmarks-peers.svg)" in text
     assert "](benchmarks-latency.svg)" not in text
+
+
+def test_the_page_shows_profiles_of_versions_beside_each_other(tmp_path):
+    parts = {profile.WALL: 20.0, profile.LOOP: 10.0, "the job itself": 0.26}
+    profile.keep(
+        [Profile("before", {"sqlite": {profile.WALL: 40.0}}), Profile("now", {"sqlite": parts})], tmp_path
+    )
+    page.keep(results(MET), tmp_path)
+
+    text = page.write(tmp_path).read_text("utf-8")
+
+    assert "| µs a job | sqlite, before | sqlite, now |" in text
+    assert "| from one job to the next | 40.0 | 20.0 |" in text
+    assert "| … the job itself |  | 0.3 |" in text
 
 
 def test_quantiles_go_from_the_least_to_the_most():
