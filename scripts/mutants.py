@@ -293,7 +293,7 @@ MUTANTS = [
         (
             (
                 "src/staffa/_job_calls.py",
-                "admissible = [admitted(job) for job in jobs]\n        stored = await",
+                "admissible = all_admitted(jobs)\n        stored = await",
                 "admissible = list(jobs)\n        stored = await",
             ),
         ),
@@ -310,7 +310,7 @@ MUTANTS = [
             ),
             (
                 "src/staffa/_job_calls.py",
-                "admissible = [admitted(job) for job in jobs]\n        stored = await",
+                "admissible = all_admitted(jobs)\n        stored = await",
                 "admissible = list(jobs)\n        stored = await",
             ),
         ),

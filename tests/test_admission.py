@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from staffa import Job, State
-from staffa._admission import admitted
+from staffa._admission import admitted, all_admitted
 from staffa.errors import InvalidArguments, InvalidJob, JobError
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
@@ -130,3 +130,44 @@ def test_refusals_are_also_python_s_own_errors():
     with pytest.raises(TypeError, match="args") as refusal:
         admitted(Job(worker="app.Mail", args={1: 2}))
     assert isinstance(refusal.value, InvalidArguments)
+
+
+# Many at once
+
+
+def test_jobs_admitted_together_are_what_each_would_be_alone():
+    jobs = [
+        Job(worker="app.Mail", args={"id": 1}),
+        Job(worker="app.Mail", args={"id": 2}, tags=[" A "], meta={"by": "x"}),
+        Job(worker="app.Mail", args={"id": 3}, unique=True),
+        Job(worker="app.Mail", args={"id": 4}, scheduled_at=NOON.astimezone(INDIA)),
+        Job(worker="app.Mail", args={"id": 5}),
+    ]
+    assert all_admitted(jobs) == [admitted(job) for job in jobs]
+    assert all_admitted([]) == []
+
+
+WRONG = [{"priority": True}, {"queue": ""}, {"max_attempts": 0}, {"state": State.COMPLETED}, {"id": 7}]
+WRONG += [{"schedule_in": 5}, {"unique": 5}, {"replace": ["args"]}, {"args": {"x": {1}}}, {"meta": None}]
+WRONG += [{"tags": "x"}, {"worker": "\0"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_job_is_refused_behind_others_as_it_is_alone(wrong: dict):
+    job = Job(**{"worker": "app.Mail", **wrong})
+    with pytest.raises(JobError) as refusal:
+        all_admitted([*(Job(worker="app.Mail", args={"id": each}, priority=1) for each in range(3)), job])
+    assert str(refusal.value) == refused(**wrong)
+
+
+def test_what_is_no_job_is_refused_behind_jobs():
+    with pytest.raises(InvalidJob, match="only jobs can be stored"):
+        all_admitted([Job(worker="app.Mail"), "app.Mail"])
+
+
+def test_jobs_that_share_a_list_are_stored_with_one_each():
+    args, tags = {"ids": [1]}, ["a"]
+    first, second = all_admitted([Job(worker="app.Mail", args=args, tags=tags)] * 2)
+    first.args["ids"].append(2)
+    first.tags.append("b")
+    assert (second.args, second.tags, args, tags) == ({"ids": [1]}, ["a"], {"ids": [1]}, ["a"])

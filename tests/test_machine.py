@@ -1,10 +1,13 @@
 """Jobs on a running instance: what workers answer, what stops them, who runs how many."""
 
 import asyncio
+import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -594,3 +597,57 @@ async def test_each_failed_attempt_is_one_line_in_the_log(
         await one(staffa, Answer.new(do="nothing"), State.COMPLETED)
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("job ")]
     assert lines == [f"job {failed.id} (machine.Answer) is retryable, attempt 1 of 3: ValueError: kaboom"]
+
+
+# What stays in memory
+
+
+@dataclass
+class Held:
+    """Arguments that tell whether somebody still has them."""
+
+    do: str
+
+
+def do_what_is_said(job: Job[Held]) -> None:
+    told[job.args.do] = weakref.ref(job.args)
+    if job.args.do == "fail":
+        raise RuntimeError("no")
+    if job.args.do == "linger":
+        go.wait(60)
+
+
+class HeldInLoop(Worker, name="machine.HeldInLoop", args=Held, max_attempts=1):
+    async def perform(self, job: Job[Held]) -> None:
+        do_what_is_said(job)
+
+
+class HeldInThread(
+    Worker, name="machine.HeldInThread", args=Held, max_attempts=1, timeout=timedelta(seconds=0.2)
+):
+    def perform(self, job: Job[Held]) -> None:
+        do_what_is_said(job)
+
+
+@pytest.mark.parametrize(
+    ("worker", "do"),
+    [
+        (HeldInLoop, "complete"),
+        (HeldInLoop, "fail"),
+        (HeldInThread, "complete"),
+        (HeldInThread, "fail"),
+        (HeldInThread, "linger"),
+    ],
+)
+async def test_nothing_of_a_job_stays_in_memory(staffa: Staffa, worker: type[Worker], do: str):
+    async with staffa:
+        stored = await worker.using(instance=staffa).aenqueue(do=do)
+        await finished(staffa, [stored])
+        go.set()
+        held = told[do]
+
+        def gone() -> bool:
+            gc.collect()
+            return held() is None
+
+        await eventually(gone)

@@ -52,7 +52,7 @@ async def test_what_is_behind_a_function_that_blocks_is_run_by_the_others():
         first = threads.call(go_on.wait, DEADLINE)
         behind = [threads.call(int, number) for number in range(100)]
         assert [await each.answer for each in behind] == list(range(100))
-        assert not first.ended
+        assert not first.stay.ended
         go_on.set()
         assert await first.answer is True
 
@@ -122,13 +122,13 @@ async def test_whoever_leaves_is_not_answered_and_hears_when_the_thread_is_free(
     call = threads.call(block)
     await asyncio.to_thread(begun.wait, DEADLINE)
     call.answer.cancel()
-    assert not call.ended
-    call.when_ended(free.set)
+    assert not call.stay.ended
+    call.stay.when_ended(free.set)
 
     go_on.set()
 
     await asyncio.wait_for(free.wait(), DEADLINE)
-    assert call.ended
+    assert call.stay.ended
 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun():

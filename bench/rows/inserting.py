@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 
 from bench import raw_postgres, raw_sqlite
@@ -14,9 +15,10 @@ from bench.filling import Filling
 from bench.jobs import Noop
 from bench.lab import Lab
 from bench.results import Check, Figure, RowResult, at_least, ratios
-from staffa import Staffa, Unique
+from staffa import Job, Staffa, Unique
 
-STAFFA, UNIQUE, RAW = "Staffa, insert_all", "Staffa, insert_all of unique jobs", "raw multi-row insert"
+STAFFA, UNIQUE = "Staffa, insert_all", "Staffa, insert_all of unique jobs"
+BUILDING, RAW = "Staffa, building the jobs and insert_all", "raw multi-row insert"
 SPEED = "rows/s"
 BLOCK = 50
 
@@ -29,9 +31,10 @@ def bulk_postgres(lab: Lab, key: str, what: str) -> RowResult:
     )
     found = lab.alternate(
         {
-            STAFFA: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs, False)),
+            STAFFA: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs)),
             RAW: lambda: _on(lab, lab.postgres, partial(_raw_postgres, lab.scale.jobs, form, chunk)),
-            UNIQUE: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs, True)),
+            UNIQUE: lambda: _on(lab, lab.postgres, partial(_stored, lab.scale.jobs, unique=True)),
+            BUILDING: lambda: _on(lab, lab.postgres, partial(_built_and_stored, lab.scale.jobs)),
         }
     )
     checks = [
@@ -48,9 +51,10 @@ def bulk_postgres(lab: Lab, key: str, what: str) -> RowResult:
 def bulk_sqlite(lab: Lab, key: str, what: str) -> RowResult:
     found = lab.alternate(
         {
-            STAFFA: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs, False)),
+            STAFFA: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs)),
             RAW: lambda: _on(lab, lab.sqlite, lambda url: raw_sqlite.insert_all(url, lab.scale.jobs)),
-            UNIQUE: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs, True)),
+            UNIQUE: lambda: _on(lab, lab.sqlite, partial(_stored, lab.scale.jobs, unique=True)),
+            BUILDING: lambda: _on(lab, lab.sqlite, partial(_built_and_stored, lab.scale.jobs)),
         }
     )
     checks = [
@@ -103,16 +107,34 @@ def _raw_postgres(jobs: int, form: str, chunk: int, url: str) -> float:
     return raw_postgres.insert_all(url, form, jobs, chunk)
 
 
-def _stored(jobs: int, unique: bool, url: str) -> float:
+def _stored(jobs: int, url: str, *, unique: bool = False) -> float:
+    """Store jobs with one call; they are built before, as the rows of the raw insert are."""
+    with _opened(url) as staffa:
+        built = _built(jobs, unique=unique)
+        began = time.perf_counter()
+        staffa.insert_all(built)
+        return jobs / (time.perf_counter() - began)
+
+
+def _built_and_stored(jobs: int, url: str) -> float:
     """Build jobs and store them with one call, as users do."""
-    staffa = Staffa(url, run_queues=False)
-    staffa.insert(Noop.new())  # opens the connection
+    with _opened(url) as staffa:
+        began = time.perf_counter()
+        staffa.insert_all(_built(jobs))
+        return jobs / (time.perf_counter() - began)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Staffa]:
+    """Give an instance that has a connection already."""
+    with closing(Staffa(url, run_queues=False)) as staffa:
+        staffa.insert(Noop.new())
+        yield staffa
+
+
+def _built(jobs: int, *, unique: bool = False) -> list[Job]:
     make = Noop.using(unique=Unique()) if unique else Noop.using()
-    began = time.perf_counter()
-    staffa.insert_all([make.new(number=number) for number in range(jobs)])
-    took = time.perf_counter() - began
-    staffa.close()
-    return jobs / took
+    return [make.new(number=number) for number in range(jobs)]
 
 
 def _row(key: str, what: str, checks: list[Check], found: dict[str, list[float]]) -> RowResult:

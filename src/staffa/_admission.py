@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from staffa._arguments import is_plain_text, json_object
 from staffa._clock import LONGEST_DELAY
-from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, Job, State, replace
+from staffa._job import ATTEMPTS, LONGEST_NAME, PRIORITIES, AnyJob, Job, State, replace, share_options
 from staffa._unique import key_of, replacement_of, unique_of
 from staffa.errors import InvalidJob
+
+Checked = dict[str, Any]
 
 INSERTABLE = frozenset({State.AVAILABLE, State.SCHEDULED, State.SUSPENDED})
 
 
 def admitted(job: AnyJob) -> AnyJob:
     """Return the job as it will be stored. Raises `InvalidJob` or `InvalidArguments`, naming what is wrong."""
+    return _admitted(job, _options(job))
+
+
+def all_admitted(jobs: Iterable[AnyJob]) -> list[AnyJob]:
+    """Return jobs as they will be stored; options that one shares with the one before are not checked again."""
+    admissible: list[AnyJob] = []
+    model: AnyJob | None = None
+    options: Checked = {}
+    for job in jobs:
+        if model is None or not isinstance(job, Job) or job.id is not None or not share_options(job, model):
+            model, options = job, _options(job)
+        admissible.append(_admitted(job, options))
+    return admissible
+
+
+def _options(job: AnyJob) -> Checked:
+    """Check all but what differs from job to job; give those options that are stored in another form."""
     if not isinstance(job, Job):
         raise InvalidJob(f"only jobs can be stored, as Worker.new(...) builds them, not {job!r}")
     if job.id is not None:
@@ -32,28 +51,38 @@ def admitted(job: AnyJob) -> AnyJob:
         raise InvalidJob("give schedule_in or scheduled_at, not both")
     if job.schedule_in is not None:
         _check_delay(job.schedule_in)
-    return _with_key(
+    return {"scheduled_at": utc(job.scheduled_at), **_rule(job)}
+
+
+def _rule(job: AnyJob) -> Checked:
+    """Check what makes a job repeat another one, and what becomes of that one."""
+    if job.unique is None and job.replace is None:
+        return {}
+    try:
+        unique, wanted = unique_of(job.unique), replacement_of(job.replace) if job.replace else {}
+    except ValueError as error:
+        raise InvalidJob(str(error)) from error
+    if wanted and unique is None:
+        raise InvalidJob("replace is for unique jobs; give unique= too")
+    return {"unique": unique, "replace": wanted}
+
+
+def _admitted(job: AnyJob, options: Checked) -> AnyJob:
+    """Copy a job whose options are checked, with the key that it shares with those it must not repeat."""
+    checked = replace(
         job,
         args=json_object(job.args),
         meta=json_object(job.meta, "meta"),
         tags=tidy_tags(job.tags),
-        scheduled_at=utc(job.scheduled_at),
+        unique_key=None,
+        **options,
     )
-
-
-def _with_key(job: AnyJob, **checked: Any) -> AnyJob:
-    """Return the job as checked, with the key that it shares with those it must not repeat."""
-    if job.unique is None and job.replace is None:
-        return replace(job, **checked, unique_key=None)
+    if checked.unique is None:
+        return checked
     try:
-        unique, wanted = unique_of(job.unique), replacement_of(job.replace) if job.replace else {}
-        keyed = replace(job, **checked, unique=unique, replace=wanted)
-        key = None if unique is None else key_of(keyed, unique)
+        return replace(checked, unique_key=key_of(checked, checked.unique))
     except ValueError as error:
         raise InvalidJob(str(error)) from error
-    if wanted and key is None:
-        raise InvalidJob("replace is for unique jobs; give unique= too")
-    return replace(keyed, unique_key=key)
 
 
 def check_name(option: str, name: Any) -> None:

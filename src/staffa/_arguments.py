@@ -274,9 +274,11 @@ _CHECKS: dict[type, Callable[[Any, int], bool]] = {
 
 
 def _copied_dict(given: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: each if type(each) not in _COPIES else _COPIES[type(each)](each) for key, each in given.items()
-    }
+    copied = given.copy()
+    for key, each in given.items():
+        if type(each) in _COPIES:
+            copied[key] = _COPIES[type(each)](each)
+    return copied
 
 
 def _copied_list(given: list[Any]) -> list[Any]:

@@ -61,7 +61,7 @@ class InThreads:
     async def call(self, running: Running, function: Callable[..., Any], *args: Any) -> Any:
         call = self._threads.call(contextvars.copy_context().run, _failing_alone, function, *args)
         if running.thread is None or running.thread.ended:  # a hook must not hide a thread that still runs
-            running.thread = call
+            running.thread = call.stay
         return await call.answer
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from typing_extensions import Unpack
 
-from staffa._admission import admitted
+from staffa._admission import all_admitted
 from staffa._calls import Calls
 from staffa._changes import Changes, change_of
 from staffa._filter import LARGEST_ID, JobFields, JobFilter, filter_of
@@ -46,7 +46,7 @@ class JobCalls(Calls):
         Raises `InvalidJob` or `InvalidArguments` before anything is written, `UnsupportedConnection` for a
         connection that cannot be joined, `InsideEventLoop` where blocking would stop a loop.
         """
-        admissible = [admitted(job) for job in jobs]
+        admissible = all_admitted(jobs)
         stored = self._blocking(lambda engine: engine.insert(admissible), "enqueue", connection)
         if connection is None:
             self._wake_here(stored)
@@ -54,7 +54,7 @@ class JobCalls(Calls):
 
     async def ainsert_all(self, jobs: Sequence[AnyJob], /, *, connection: Any = None) -> list[AnyJob]:
         """Store jobs, all or none; awaited. See `insert_all`."""
-        admissible = [admitted(job) for job in jobs]
+        admissible = all_admitted(jobs)
         stored = await self._awaited(lambda engine: engine.insert(admissible), connection)
         if connection is None:
             self._wake_here(stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from staffa._threads import Call
+from staffa._threads import Stay
 
 LONGEST_NOTE = 500
 LONGEST_COUNT_BITS = 63
@@ -28,7 +28,7 @@ class Running:
         self.stopped: Stop | None = None
         self.heeded = False
         self.told: dict[str, Any] | None = None
-        self.thread: Call | None = None
+        self.thread: Stay | None = None
 
     @property
     def cancelled(self) -> bool:

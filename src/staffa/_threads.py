@@ -18,22 +18,37 @@ MOST = 100_000  # queues bound how many are busy, and a thread is made only wher
 IDLE_SECONDS = 60.0
 
 
-class Call:
-    """A function on its way through a thread. Whoever awaits `answer` may leave; the thread goes on until `ended`."""
+class Stay:
+    """How long a call stays in its thread. It does not lead to what was called, which may lead to who holds this."""
 
-    __slots__ = ("_error", "_ran", "_returns", "_then", "_value", "_work", "answer", "ended")
+    __slots__ = ("_then", "ended")
 
-    def __init__(self, work: Callable[[], Any], returns: Returns) -> None:
-        self.answer: asyncio.Future[Any] = returns.loop.create_future()
+    def __init__(self) -> None:
         self.ended = False
-        self._work, self._returns = work, returns
         self._then: Callable[[], object] | None = None
-        self._ran, self._value = False, None
-        self._error: BaseException | None = None
 
     def when_ended(self, then: Callable[[], object]) -> None:
         """Call back on the loop when the thread is free again, which it is not yet."""
         self._then = then
+
+    def end(self) -> None:
+        self.ended = True
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+
+class Call:
+    """A function on its way through a thread. Who awaits `answer` may leave; the thread goes on to `stay`'s end."""
+
+    __slots__ = ("_error", "_ran", "_returns", "_value", "_work", "answer", "stay")
+
+    def __init__(self, work: Callable[[], Any], returns: Returns) -> None:
+        self.answer: asyncio.Future[Any] = returns.loop.create_future()
+        self.stay = Stay()
+        self._work, self._returns = work, returns
+        self._ran, self._value = False, None
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         """Run in a thread, unless nobody waits any more."""
@@ -51,7 +66,6 @@ class Call:
 
     def end(self) -> None:
         """Answer, on the loop."""
-        self.ended = True
         if not self.answer.done():
             if not self._ran:
                 self.answer.cancel()
@@ -59,8 +73,7 @@ class Call:
                 self.answer.set_exception(self._error)
             else:
                 self.answer.set_result(self._value)
-        if self._then is not None:
-            self._then()
+        self.stay.end()
 
 
 class Returns:

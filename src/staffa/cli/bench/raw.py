@@ -61,9 +61,10 @@ def _fence(job_id: int, take: int) -> int:
 
 def _payload(first: int, size: int) -> Mapping[str, str]:
     """Write jobs as the insert statement takes them."""
-    return new_rows(
+    given, _ = new_rows(
         [
             Job(args={"number": number}, queue=QUEUE, worker="staffa.bench.noop")
             for number in range(first, first + size)
         ]
     )
+    return given

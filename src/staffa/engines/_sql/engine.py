@@ -139,8 +139,9 @@ class SqlEngine:
     async def _insert(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         if not jobs:
             return []
-        rows = await db.run("insert_jobs", **new_rows(jobs), now=now, channel=self._channel)
-        stored = stored_jobs(jobs, rows)
+        given, kinds = new_rows(jobs)
+        rows = await db.run("insert_jobs", **given, now=now, channel=self._channel)
+        stored = stored_jobs(jobs, kinds, rows)
         await self._tell_of_due(db, stored, stored[0].inserted_at)
         return stored
 

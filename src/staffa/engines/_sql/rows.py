@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
-from functools import cache, lru_cache
-from operator import itemgetter
+from struct import Struct
 from typing import Any
 
 import msgspec
+from typing_extensions import Buffer
 
 from staffa._clock import instant
 from staffa._filter import JobFilter
-from staffa._job import AnyJob, Job, State, replace
+from staffa._job import AnyJob, Job, State, replace, share_options
 from staffa.engine import Ack
 from staffa.engines._sql.statements import Filtered
 from staffa.notifier import Payload
@@ -20,6 +20,7 @@ from staffa.notifier import Payload
 Row = tuple[Any, ...]
 
 TAKE_BITS = 20
+ID = Struct("!q")  # as PostgreSQL sends one
 UPDATED = (
     "state",
     "queue",
@@ -50,18 +51,30 @@ def fence(job: AnyJob) -> int:
     return (job.id << TAKE_BITS) + job.take
 
 
-def new_rows(jobs: Sequence[AnyJob]) -> dict[str, str]:
-    """Write jobs with what many have in common apart: of each alone its arguments, its kind and its unique key."""
-    kinds: dict[Hashable, tuple[int, AnyJob]] = {}
+def new_rows(jobs: Sequence[AnyJob]) -> tuple[dict[str, str], list[int]]:
+    """Write jobs with what many have in common apart: of each alone its arguments, its kind and its unique key.
+
+    Gives what the statement takes, and the number of each job's kind.
+    """
+    kinds: dict[Hashable, int] = {}
+    firsts: list[int] = []
+    numbers: list[int] = []
     members: list[bytes] = []
-    for job in jobs:
-        number, _ = kinds.setdefault(_kind(job), (len(kinds), job))
-        name = f"{number}:{job.unique_key}" if job.unique_key else str(number)
-        members.append(b"%b:%b" % (encode(name), encode(job.args)))
-    return {
-        "jobs": (b"{%b}" % b",".join(members)).decode(),
-        "kinds": written([_kind_row(number, job) for number, job in kinds.values()]),
-    }
+    model, number, name = None, 0, b""
+    for position, job in enumerate(jobs):
+        own = job.meta or job.tags
+        if own or model is None or not share_options(job, model):
+            number = kinds.setdefault(_kind(job), len(kinds))
+            model, name = None if own else job, encode(str(number))
+            if number == len(firsts):
+                firsts.append(position)
+        numbers.append(number)
+        members.append(
+            b"%b:%b" % (encode(f"{number}:{job.unique_key}") if job.unique_key else name, encode(job.args))
+        )
+    last = len(jobs) - 1
+    rows = [_kind_row(number, jobs[first], last - first) for number, first in enumerate(firsts)]
+    return {"jobs": (b"{%b}" % b",".join(members)).decode(), "kinds": written(rows)}, numbers
 
 
 def _kind(job: AnyJob) -> Hashable:
@@ -78,9 +91,10 @@ def _kind(job: AnyJob) -> Hashable:
     )
 
 
-def _kind_row(number: int, job: AnyJob) -> dict[str, Any]:
+def _kind_row(number: int, job: AnyJob, before_last: int) -> dict[str, Any]:
     return {
         "number": number,
+        "before_last": before_last,
         "state": job.state,
         "queue": job.queue,
         "worker": job.worker,
@@ -199,21 +213,31 @@ def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], da
     )
 
 
-def stored_jobs(jobs: Sequence[AnyJob], rows: Sequence[Row]) -> list[AnyJob]:
-    """Read what became of jobs on their way in; ids rise in the order in which jobs were given."""
-    return [
-        replace(
-            job,
-            id=row[0],
-            state=_known_state(row[1]),
-            inserted_at=_shared_moment(row[2]),
-            scheduled_at=_shared_moment(row[3]),
-            schedule_in=None,
-            unique=None,
-            replace=None,
-        )
-        for job, row in zip(jobs, sorted(rows, key=itemgetter(0)), strict=True)
+def stored_jobs(jobs: Sequence[AnyJob], numbers: Sequence[int], rows: Sequence[Row]) -> list[AnyJob]:
+    """Read what became of jobs on their way in, and of their kinds; ids rise in the order in which jobs were given."""
+    kinds = [
+        {
+            "state": State(row[1]),
+            "inserted_at": read_moment(row[2]),
+            "scheduled_at": read_moment(row[3]),
+            "schedule_in": None,
+            "unique": None,
+            "replace": None,
+        }
+        for row in rows
     ]
+    ids = _ids(rows[0][0], len(jobs))
+    return [
+        replace(job, id=job_id, **kinds[number])
+        for job, number, job_id in zip(jobs, numbers, ids, strict=True)
+    ]
+
+
+def _ids(given: int | Buffer, count: int) -> Sequence[int]:
+    """Read ids in their order: from the first one where they follow each other, else from eight bytes for each."""
+    if isinstance(given, int):
+        return range(given, given + count)
+    return sorted(each for (each,) in ID.iter_unpack(given))
 
 
 def read_moment(value: str | datetime | None) -> datetime | None:
@@ -227,11 +251,6 @@ def moment_of(value: str | datetime) -> datetime:
     moment = read_moment(value)
     assert moment is not None  # noqa: S101 - the column is not null
     return moment
-
-
-# Jobs that are inserted together have most of these in common.
-_known_state = cache(State)
-_shared_moment = lru_cache(read_moment)
 
 
 def objects(value: Any) -> dict[str, Any]:

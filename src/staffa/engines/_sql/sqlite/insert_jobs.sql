@@ -2,6 +2,8 @@
 -- arithmetic of time stops at milliseconds, so delays are added as whole microseconds, up to the year 9999.
 -- What jobs have in common is written once, in :kinds. The names in :jobs say the kind of each job and, behind a
 -- colon, its unique key; they may repeat. Without `+ 0`, no index would be made to find kinds by their number.
+-- As nobody else writes meanwhile, ids follow each other: the first job of each kind is answered, which is so many
+-- before the last of all.
 insert into oban_jobs
   (state, queue, worker, args, meta, tags, priority, max_attempts, unique_key, inserted_at, scheduled_at)
 with kind as materialized (
@@ -35,5 +37,9 @@ select
 from json_each(:jobs) as given
 left join kind on kind.number = cast(given.key as integer) + 0
 where true
-order by given.id
-returning id, state, inserted_at, scheduled_at, null
+order by given.id;
+
+select first.id, first.state, first.inserted_at, first.scheduled_at
+from json_each(:kinds) as kind
+join oban_jobs as first on first.id = last_insert_rowid() - json_extract(kind.value, '$.before_last')
+order by first.id
