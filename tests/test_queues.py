@@ -17,7 +17,15 @@ from staffa import Job, Staffa, Stager, State, Worker
 from staffa.engine import Exchanged
 from staffa.errors import ConfigError, DatabaseUnavailable, UnknownNode, UnknownQueue
 from staffa.notifier import SIGNAL
-from staffa.telemetry import Event, QueuePaused, QueueResumed, QueueScaled, QueueStarted, QueueStopped
+from staffa.telemetry import (
+    EngineCalled,
+    Event,
+    QueuePaused,
+    QueueResumed,
+    QueueScaled,
+    QueueStarted,
+    QueueStopped,
+)
 
 LONG = timedelta(minutes=5)
 
@@ -204,6 +212,20 @@ async def test_a_pause_of_which_no_hint_came_is_obeyed_within_a_heartbeat(url: s
         await shown(elsewhere, paused=False)
     deaf.close()
     elsewhere.close()
+
+
+async def test_a_queue_at_rest_exchanges_nothing_until_there_are_jobs(url: str):
+    staffa, words = listens(url), []
+    staffa.telemetry.attach(lambda event: words.append(event.word), EngineCalled)
+    go.set()
+    async with listening(staffa):
+        await eventually(lambda: words.count("reconcile") > 2)
+        words.clear()
+        await eventually(lambda: words.count("reconcile") > 2 and "ready" in words)
+        assert "exchange" not in words
+        await finished(staffa, [await staffa.ainsert(Waits.new())])
+        assert "exchange" in words
+    staffa.close()
 
 
 async def test_a_word_that_comes_late_does_not_undo_a_later_one(node: Callable[..., Staffa]):

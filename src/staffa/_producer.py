@@ -97,7 +97,7 @@ class Producer:
         self._slots: dict[Take, Slot] = {}
         self._finished: list[Ack] = []
         self._wake = asyncio.Event()
-        self._stopping = self._expired = self._unsure = self._announced = False
+        self._stopping = self._expired = self._unsure = self._announced = self._quiet = False
         self._exchanging = self._asked = 0
         self._underway: set[asyncio.Task[None]] = set()
         self._more = False
@@ -203,7 +203,8 @@ class Producer:
                 await self._look_for_pauses()
             if self._known != self.info:
                 await self._make_known(self.info)
-            await self._hand_over()
+            if not self._quiet:
+                await self._hand_over()
             await self._look_after()
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, try again
             await self._wait_for_database(error)
@@ -372,6 +373,7 @@ class Producer:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(min(poll, self._cursor.owed(now), deadline - now), 0.001)):
                 await self._wake.wait()
+        self._quiet = not self._wake.is_set() and self.resting and self._cursor.owed(time.monotonic()) > 0
         self._wake.clear()
 
     # Jobs

@@ -5,17 +5,19 @@ import itertools
 import sqlite3
 import threading
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
-from contract import Trial, ids, job
-from staffa import Staffa
+from contract import HOUR, NOW, Trial, ids, job
+from staffa import Lifeline, Staffa, State
 from staffa._bridge import at_once
 from staffa._filter import JobFilter
 from staffa._job import AnyJob
+from staffa.engine import Staged
 from staffa.engines._sqlite_session import SqliteSession
 from staffa.engines.sqlite import SqliteDatabase
-from staffa.errors import DatabaseBusy, UnstorableData
+from staffa.errors import DatabaseBusy, DatabaseUnavailable, UnstorableData
 
 
 @pytest.fixture
@@ -135,3 +137,54 @@ async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(
         assert await database.engine.jobs(JobFilter()) == []
         other.execute("rollback")
     assert len(await database.engine.insert([job()])) == 1
+
+
+async def test_whoever_finds_nothing_due_waits_for_no_writer(database: SqliteDatabase):
+    await database.engine.insert([job(state=State.SCHEDULED, scheduled_at=NOW + HOUR)], now=NOW)
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        queues, next_in = await database.engine.stage(10, now=NOW)
+        assert queues == {}
+        assert HOUR <= next_in <= HOUR + timedelta(milliseconds=1)
+        other.execute("rollback")
+    assert await database.engine.stage(10, now=NOW + HOUR) == Staged({"default": 1}, None)
+
+
+async def test_whoever_judges_who_is_dead_sees_that_nobody_can_write(
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.1)
+    database.make_tables()
+    database.dispose()
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(DatabaseBusy):
+            await Lifeline().tick(database.engine)
+        other.execute("rollback")
+
+
+async def test_a_look_that_fails_fails_alone(database: SqliteDatabase):
+    async def bad(session: SqliteSession) -> None:
+        await session.run("list_pauses")
+        raise ValueError("no")
+
+    await database.engine.insert([job()])
+    found, failed, again = await asyncio.gather(
+        database.engine.jobs(JobFilter()),
+        asyncio.wrap_future(database.reader.do(bad)),
+        database.engine.jobs(JobFilter()),
+        return_exceptions=True,
+    )
+    assert isinstance(failed, ValueError)
+    assert len(found) == len(again) == 1
+
+
+async def test_a_connection_that_cannot_look_is_replaced(database: SqliteDatabase):
+    async def closing_it(session: SqliteSession) -> None:
+        session._connection.close()
+        await session.run("list_pauses")
+
+    await database.engine.insert([job()])
+    with pytest.raises(DatabaseUnavailable):
+        await asyncio.wrap_future(database.reader.do(closing_it))
+    assert len(await database.engine.jobs(JobFilter())) == 1

@@ -20,6 +20,7 @@ ONLY_ON = {
     **dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres"),
     **dict.fromkeys(("oban_table", "lock_holders", "containment_indexes"), "postgres"),
     **dict.fromkeys(("newest_notice", "read_notices", "write_notices"), "sqlite"),
+    "next_due": "sqlite",
 }
 JOB_COLUMNS = (
     "id, state, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority, inserted_at, "

@@ -114,7 +114,7 @@ async def test_a_machine_at_rest_never_counts_or_lists_the_jobs(url: str) -> Non
         lambda event: words.update([event.word]) if isinstance(event, EngineCalled) else None
     )
     async with staffa:
-        await eventually(lambda: min(words["stage"], words["exchange"], words["rescue"]) > 2)
+        await eventually(lambda: min(words["stage"], words["ready"], words["reconcile"], words["rescue"]) > 2)
     assert not words.keys() & {"jobs", "count", "counts", "backlog"}
     staffa.close()
 

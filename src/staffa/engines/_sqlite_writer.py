@@ -18,7 +18,7 @@ from staffa._bridge import at_once
 from staffa.engines._containment import teach
 from staffa.engines._sqlite_exchange import WriterSession, make_step
 from staffa.engines._sqlite_session import LONGEST_LOCK_SECONDS, SqliteSession, translated
-from staffa.errors import ConfigError, DatabaseBusy, DatabaseError
+from staffa.errors import ConfigError, DatabaseBusy, DatabaseError, DatabaseUnavailable
 from staffa.notifier import INSERT, Payload
 
 logger = logging.getLogger("staffa")
@@ -247,7 +247,7 @@ class Writer:
         if not words:
             return True
         try:
-            answers = self._transaction(db, words)
+            answers = _looks(db, words) if self._reads_only else self._transaction(db, words)
         except BaseException as error:  # noqa: BLE001 - told to whoever waits; this thread goes on for the others
             refusal = translated(error) if isinstance(error, sqlite3.Error) else error
             with suppress(sqlite3.Error):
@@ -259,7 +259,7 @@ class Writer:
                 word.future.set_exception(error_alone)
             else:
                 word.future.set_result(answer)
-        return True
+        return not (self._reads_only and any(type(error) is DatabaseUnavailable for _, error in answers))
 
     def _transaction(
         self, db: sqlite3.Connection, words: Sequence[Word]
@@ -269,7 +269,7 @@ class Writer:
         together = len(words) > 1
         answers: list[tuple[Any, BaseException | None]] = []
         if together or not words[0].exchanges:
-            db.execute("begin" if self._reads_only else "begin immediate")
+            db.execute("begin immediate")
         for word in words:
             session.exchanges = word.exchanges
             if together:
@@ -334,6 +334,18 @@ def _gather(waiting: Waiting, pause: float | None) -> list[Word | Task] | None:
     if group:
         waiting.put(None)  # which comes next
     return group or None
+
+
+def _looks(db: sqlite3.Connection, words: Sequence[Word]) -> list[tuple[Any, BaseException | None]]:
+    """Answer words that only read, without a transaction around them: there is nothing to undo."""
+    session = SqliteSession(db)
+    answers: list[tuple[Any, BaseException | None]] = []
+    for word in words:
+        try:
+            answers.append((at_once(word.body(session)), None))
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits
+            answers.append((None, error))
+    return answers
 
 
 def _do(task: Task, db: sqlite3.Connection) -> None:

@@ -186,6 +186,8 @@ class SqliteTables:
 class Awaited(Connection):
     """Words are awaited; the writer's thread runs each from its first to its last statement."""
 
+    looks_first = True  # they need no turn of the one writer
+
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
@@ -216,6 +218,8 @@ class Awaited(Connection):
 
 class Blocking(Connection):
     """Words block until the writer's thread has run them, so their coroutines never wait."""
+
+    looks_first = True  # they need no turn of the one writer
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database

@@ -40,6 +40,7 @@ class Lifeline:
 
         still = self._still(now)
         expired = await engine.expire(still) if still else []
+        # It writes, so that it fails where nobody can: then beats stand still although nobody is dead.
         rescued = await engine.rescue(self.limit)
         self._look({Beat(each.id, each.beat) for each in await engine.producers() if not each.expired})
 

@@ -1,0 +1,1 @@
+select exists (select 1 from staffa_producers where expired_at is not null)
