@@ -171,7 +171,7 @@ def shape_of(type_: Any) -> Shape:
 
 def json_object(given: object, name: str = "args") -> dict[str, Any]:
     """Copy a value that must be a JSON object with string keys. Raises `InvalidArguments` naming the key."""
-    if type(given) is dict and _is_plain_dict(given, DEEPEST):
+    if type(given) is dict and (not given or _is_plain_dict(given, DEEPEST)):
         return _copied_dict(given)
     return _made_plain(given, name)
 

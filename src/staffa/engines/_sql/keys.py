@@ -18,6 +18,7 @@ from staffa.engines._sql.rows import EARLIEST, conditions, filtered, moment_of, 
 from staffa.engines._sql.session import Session
 from staffa.notifier import INSERT, naming_queues
 
+Rule = tuple[str, float | None, str]  # states, seconds and timestamp, as a key's row has them
 Insert = Callable[[Session, Sequence[AnyJob], datetime | None], Awaitable[list[AnyJob]]]
 
 
@@ -67,7 +68,7 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
     if not keys:
         return found
     new = {row[0] for row in await db.run("lock_keys", keys=written(sorted(keys)), patience=db.patience)}
-    used = sorted(key for key in keys if key not in new)
+    used = sorted({*keys} - new)
     if not used:
         return found
     for moment, key, states, period, timestamp, *holder in await db.run(
@@ -86,15 +87,22 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
 
 async def claim(db: Session, claims: Iterable[Claim]) -> None:
     """Give locked keys to jobs. It is written even where nothing changes, for those who read an older snapshot."""
-    by_rule: dict[tuple[str, float | None, str], dict[str, int | None]] = {}
+    by_rule: dict[Rule, dict[str, int | None]] = {}
+    holders: dict[str, int | None] = {}
+    last: Unique | None = None
     for key, holder, unique in claims:
-        seconds = unique.period and min(unique.period, LONGEST_DELAY).total_seconds()
-        rule = (_written_states(states_of(unique)), seconds or None, unique.timestamp)
-        by_rule.setdefault(rule, {})[key] = holder.id
+        if unique is not last:
+            last, holders = unique, by_rule.setdefault(_rule_of(unique), {})
+        holders[key] = holder.id
     for (states, period, timestamp), holders in by_rule.items():
         await db.run(
             "claim_keys", holders=written(holders), states=states, period=period, timestamp=timestamp
         )
+
+
+def _rule_of(unique: Unique) -> Rule:
+    seconds = unique.period and min(unique.period, LONGEST_DELAY).total_seconds()
+    return _written_states(states_of(unique)), seconds or None, unique.timestamp
 
 
 @cache
@@ -105,8 +113,7 @@ def _written_states(states: frozenset[str]) -> str:
 # Inserting
 
 
-@dataclass(slots=True)
-class Place:
+class Place(msgspec.Struct, gc=False):
     """The row that answers a job: as it was given or found, as it was stored, and as it is in the end."""
 
     given: AnyJob
