@@ -368,8 +368,20 @@ MUTANTS = [
     Mutant(
         "Whatever happens in whatever order: one job lives for each key",
         "a new job claims its key",
-        ((f"{SQL}/keys.py", "    await claim(\n        db,\n        (\n", "    list(\n        (\n"),),
+        (
+            (
+                f"{SQL}/keys.py",
+                "    await claim(db, _claims((place.given, place.stored) for place in new))\n",
+                "",
+            ),
+        ),
         "whatever_happens",
+    ),
+    Mutant(
+        "Many new unique jobs: each is stored once, by whoever is first",
+        "who was not first takes back what it inserted",
+        ((f"{SQL}/keys.py", "claimed == len(holders)", "claimed >= 0"),),
+        "large_batches_in_any_order and postgres",
     ),
     Mutant(
         "Whatever happens in whatever order: a retry by hand stays out of a taken key",

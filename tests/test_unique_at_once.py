@@ -76,6 +76,14 @@ def everything(staffa: Staffa) -> list[Job]:
 # Producers
 
 
+@pytest.fixture(params=["new ones together", "one after the other"])
+def keys_written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the keys of any batch as those of a large one are, or none."""
+    worth_a_try = 1 if request.param == "new ones together" else 10_000
+    monkeypatch.setattr("staffa.engines._sql.keys.WORTH_A_TRY", worth_a_try)
+
+
+@pytest.mark.usefixtures("keys_written")
 def test_of_fifty_producers_at_once_one_stores_the_job_and_all_get_it(staffa: Staffa):
     answers = all_at_once(PRODUCERS, lambda n: staffa.insert(Welcome.new(user_id=1)))
 
@@ -95,6 +103,7 @@ def test_of_fifty_producers_at_once_one_takes_over_from_jobs_that_are_no_longer_
     assert len({each.id for each in answers}) == 30
 
 
+@pytest.mark.usefixtures("keys_written")
 def test_fifty_producers_with_batches_in_any_order_store_each_job_once_and_never_block_each_other(staffa):
     def insert(number: int) -> list[Job]:
         users = [n % 20 for n in range(40)]
@@ -105,6 +114,31 @@ def test_fifty_producers_with_batches_in_any_order_store_each_job_once_and_never
 
     assert Counter(each.args["user_id"] for each in everything(staffa)) == dict.fromkeys(range(20), 1)
     assert Counter(each.conflict for each in answers) == {False: 20, True: PRODUCERS * 40 - 20}
+
+
+def test_large_batches_in_any_order_store_each_job_once_and_never_block_each_other(staffa: Staffa):
+    def insert(number: int) -> list[Job]:
+        users = [*range(number, number + 200)]
+        random.Random(number).shuffle(users)
+        return staffa.insert_all([Welcome.new(user_id=user) for user in users])
+
+    answers = [each for batch in all_at_once(10, insert) for each in batch]
+
+    ids = {job.args["user_id"]: job.id for job in everything(staffa)}
+    assert len(ids) == len(everything(staffa)) == 209
+    assert all(ids[each.args["user_id"]] == each.id for each in answers)
+    assert Counter(each.conflict for each in answers) == {False: 209, True: 2_000 - 209}
+
+
+def test_large_batches_by_two_rules_in_opposite_order_never_block_each_other(staffa: Staffa):
+    def insert(number: int) -> list[Job]:
+        kinds = [Welcome, Only] if number % 2 else [Only, Welcome]
+        return staffa.insert_all([kind.new(user_id=user) for kind in kinds for user in range(100)])
+
+    answers = [each for batch in all_at_once(6, insert) for each in batch]
+
+    assert staffa.count() == 200
+    assert Counter(each.conflict for each in answers) == {False: 200, True: 5 * 200}
 
 
 def produce(url: str, seed: int) -> list[tuple[int, int, bool]]:

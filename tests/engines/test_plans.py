@@ -170,7 +170,8 @@ def _plan(lines: Iterable[tuple[str]]) -> str:
 
 def _postgres_plans(connection: psycopg.Connection, batch: int, explained: Explained) -> dict[str, str]:
     found = connection.execute("select id from oban_jobs where state = 'executing' limit %s", [batch])
-    calls = _calls([each for (each,) in found])
+    ids = [each for (each,) in found]
+    calls = {**_calls(ids), "used_keys": {"keys": _json([f"key {each}" for each in ids])}}
     return {
         name: explained(connection, _statement(name), {"now": None, **params})
         for name, params in calls.items()

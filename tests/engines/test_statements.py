@@ -20,6 +20,7 @@ ONLY_ON = {
     **dict.fromkeys(("notify", "examine_server", "examine_tables", "examine_transactions"), "postgres"),
     **dict.fromkeys(("oban_table", "lock_holders", "containment_indexes"), "postgres"),
     **dict.fromkeys(("newest_notice", "read_notices", "write_notices"), "sqlite"),
+    **dict.fromkeys(("claim_new_keys", "used_keys"), "postgres"),
     "next_due": "sqlite",
 }
 JOB_COLUMNS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,6 +17,8 @@ from staffa._unique import FOREVER, is_in_the_way, replaced, states_of
 from staffa.engines._sql.rows import EARLIEST, conditions, filtered, moment_of, updated_row, written
 from staffa.engines._sql.session import Session
 from staffa.notifier import INSERT, naming_queues
+
+WORTH_A_TRY = 100  # unique jobs; for fewer, asking first takes longer than it saves
 
 Rule = tuple[str, float | None, str]  # states, seconds and timestamp, as a key's row has them
 Insert = Callable[[Session, Sequence[AnyJob], datetime | None], Awaitable[list[AnyJob]]]
@@ -87,6 +89,33 @@ async def locked(db: Session, keys: Collection[str], now: datetime | None) -> Lo
 
 async def claim(db: Session, claims: Iterable[Claim]) -> None:
     """Give locked keys to jobs. It is written even where nothing changes, for those who read an older snapshot."""
+    for (states, period, timestamp), holders in _by_rule(claims).items():
+        await db.run(
+            "claim_keys", holders=written(holders), states=states, period=period, timestamp=timestamp
+        )
+
+
+async def claim_new(db: Session, claims: Iterable[Claim]) -> bool:
+    """Give keys to jobs that nobody ever used; tell whether they were that, for else not all are given.
+
+    Several rules are refused, as their keys would not be locked in one order for all.
+    """
+    [((states, period, timestamp), holders), *others] = _by_rule(claims).items()
+    if others:
+        return False
+    [(claimed,)] = await db.run(
+        "claim_new_keys",
+        holders=written(holders),
+        states=states,
+        period=period,
+        timestamp=timestamp,
+        patience=db.patience,
+    )
+    return bool(claimed == len(holders))
+
+
+def _by_rule(claims: Iterable[Claim]) -> dict[Rule, dict[str, int | None]]:
+    """Gather the ids of holders by key, and these by rule."""
     by_rule: dict[Rule, dict[str, int | None]] = {}
     holders: dict[str, int | None] = {}
     last: Unique | None = None
@@ -94,10 +123,7 @@ async def claim(db: Session, claims: Iterable[Claim]) -> None:
         if unique is not last:
             last, holders = unique, by_rule.setdefault(_rule_of(unique), {})
         holders[key] = holder.id
-    for (states, period, timestamp), holders in by_rule.items():
-        await db.run(
-            "claim_keys", holders=written(holders), states=states, period=period, timestamp=timestamp
-        )
+    return by_rule
 
 
 def _rule_of(unique: Unique) -> Rule:
@@ -128,6 +154,8 @@ async def insert_once(
 
     Jobs of one batch that repeat each other are inserted once. `insert` stores those that are left.
     """
+    if all_new := await _insert_all_new(db, jobs, now, insert):
+        return all_new
     found = await locked(db, {job.unique_key for job in jobs if job.unique_key is not None}, now)
     await _lock_what_may_change(db, jobs, found)
     places, conflicts = _places(jobs, found)
@@ -135,14 +163,7 @@ async def insert_once(
     new = [place for place, conflict in zip(places, conflicts, strict=True) if not conflict]
     for place, stored in zip(new, await insert(db, [place.given for place in new], now), strict=True):
         place.stored = place.after = stored
-    await claim(
-        db,
-        (
-            Claim(place.given.unique_key, place.stored, place.given.unique)
-            for place in new
-            if place.given.unique_key is not None and place.given.unique is not None
-        ),
-    )
+    await claim(db, _claims((place.given, place.stored) for place in new))
 
     moment = (new[0].stored.inserted_at if new else None) or found.moment
     for job, place, conflict in zip(jobs, places, conflicts, strict=True):
@@ -153,6 +174,45 @@ async def insert_once(
         replace(place.after, conflict=True) if conflict else place.after
         for place, conflict in zip(places, conflicts, strict=True)
     ]
+
+
+async def _insert_all_new(
+    db: Session, jobs: Sequence[AnyJob], now: datetime | None, insert: Insert
+) -> list[AnyJob] | None:
+    """Insert many jobs whose keys nobody ever used, which are then written once; none where that is not so.
+
+    In a transaction that is not ours, or on SQLite, where keys are always written once, it is not tried.
+    """
+    keys = [job.unique_key for job in jobs if job.unique_key is not None]
+    if db.patience is None or len(keys) < WORTH_A_TRY or len({*keys}) < len(keys):
+        return None
+    if await db.run("used_keys", keys=written(keys)):
+        return None
+    try:
+        async with db.together():
+            return await _insert_and_claim(db, jobs, now, insert)
+    except _UsedMeanwhile:
+        return None
+
+
+class _UsedMeanwhile(Exception):
+    """Somebody else was quicker; what was inserted is undone."""
+
+
+async def _insert_and_claim(
+    db: Session, jobs: Sequence[AnyJob], now: datetime | None, insert: Insert
+) -> list[AnyJob]:
+    stored = await insert(db, jobs, now)
+    if not await claim_new(db, _claims(zip(jobs, stored, strict=True))):
+        raise _UsedMeanwhile
+    return stored
+
+
+def _claims(stored: Iterable[tuple[AnyJob, AnyJob]]) -> Iterator[Claim]:
+    """Claim their keys for jobs that were stored, of each of which is given how it was before and after."""
+    for given, after in stored:
+        if given.unique_key is not None and given.unique is not None:
+            yield Claim(given.unique_key, after, given.unique)
 
 
 def _places(jobs: Sequence[AnyJob], found: Locked) -> tuple[list[Place], list[bool]]:
