@@ -381,7 +381,7 @@ MUTANTS = [
         "Many new unique jobs: each is stored once, by whoever is first",
         "who was not first takes back what it inserted",
         ((f"{SQL}/keys.py", "claimed == len(holders)", "claimed >= 0"),),
-        "large_batches_in_any_order and postgres",
+        "large_batches_in_any_order",
     ),
     Mutant(
         "Whatever happens in whatever order: a retry by hand stays out of a taken key",
