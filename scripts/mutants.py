@@ -23,6 +23,7 @@ TESTS = (
     "tests/properties/test_engines.py",
     "tests/test_cursor.py",
     "tests/test_lifeline.py",
+    "tests/test_unique_at_once.py",
     "tests/test_machine.py",
     "tests/test_places.py",
 )
