@@ -287,18 +287,20 @@ async def test_a_pause_that_comes_while_the_database_is_away_is_obeyed_when_it_i
     node: Callable[..., Staffa], monkeypatch: pytest.MonkeyPatch
 ):
     staffa, elsewhere = node(), node("cli", run_queues=False)
-    away, refused = asyncio.Event(), asyncio.Event()
+    away, refused, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
     exchange = staffa.engine.exchange
 
     async def unreachable(*args: Any, **named: Any) -> Exchanged:
         if away.is_set():
             refused.set()
             raise DatabaseUnavailable("gone")
-        return await exchange(*args, **named)
+        exchanged = await exchange(*args, **named)
+        looked.set()
+        return exchanged
 
     monkeypatch.setattr(staffa.engine, "exchange", unreachable)
     async with listening(staffa):
-        await eventually(staffa._queues.living)
+        await looked.wait()
         away.set()
         waiting = await elsewhere.ainsert(Waits.new())
         await refused.wait()

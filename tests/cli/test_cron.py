@@ -238,7 +238,12 @@ def execute(url, statement):
 
 
 def known_for_hours(project):
-    """Let the crontab look as if it was known for six hours, in which nobody inserted anything."""
+    """Let the crontab look as if it was known for six hours, in which nobody inserted anything.
+
+    A minute may have ended since it became known, for which jobs were inserted: they are inserted anew.
+    """
+    execute(project.url, "delete from oban_jobs")
+    execute(project.url, "delete from staffa_cron_ticks where job_id is not null")
     execute(
         project.url,
         "update staffa_cron_ticks set tick = tick - interval '6 hours' where job_id is null"
