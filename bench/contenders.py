@@ -71,6 +71,7 @@ CONTENDERS = {
             "workers",
             (200, 50, 500),
             "from awa.jobs where state in ('available', 'running', 'scheduled', 'retryable')",
+            analyzed=True,
             remark="its core is Rust, its handlers are async Python",
         ),
         Contender(

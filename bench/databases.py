@@ -75,7 +75,10 @@ class Postgres:
         with psycopg.connect(url, autocommit=True) as connection:
 
             def ask(statement: str) -> list[tuple[Any, ...]]:
-                cursor = connection.execute(statement.encode())
+                try:
+                    cursor = connection.execute(statement.encode())
+                except psycopg.errors.QueryCanceled as error:
+                    raise Failed(f"the database does not answer: {statement}") from error
                 return cursor.fetchall() if cursor.description else []
 
             yield ask

@@ -26,6 +26,7 @@ T = TypeVar("T")
 UNFINISHED = "from oban_jobs where state not in ('completed', 'discarded', 'cancelled')"
 STARTING_SECONDS = 30.0
 PREPARING_SECONDS = 60.0
+ANSWERING_SECONDS = 10
 LOOK_SECONDS = 0.004
 STILL_SECONDS = 0.1
 SAMPLE_SECONDS = 0.25
@@ -138,6 +139,10 @@ class Lab:
                 site.asking(url) as ask,
                 ExitStack() as around,
             ):
+                if site.kind == "postgres":
+                    ask(
+                        f"set statement_timeout = '{ANSWERING_SECONDS}s'"
+                    )  # some tables take minutes to look at
                 tallies = [self.tally() for _ in range(processes)]
                 programs = [
                     around.enter_context(
@@ -185,10 +190,11 @@ class Lab:
 
     # Choosing and alternating
 
-    def best(self, key: str, settings: Sequence[T], measure: Callable[[T], float]) -> T:
-        """Try settings once each; remember the best for all rows that need it."""
+    def best(self, key: str, settings: Sequence[T], measure: Callable[[T], float], *, tries: int = 1) -> T:
+        """Try settings in turns, so often each; remember the best for all rows that need it."""
         if key not in self._chosen:
-            self._chosen[key] = settings[0] if len(settings) == 1 else max(settings, key=measure)
+            tried = [] if len(settings) == 1 else [*settings] * tries
+            self._chosen[key] = max(tried, key=measure, default=settings[0])
             self.say(f"{key}: best with {self._chosen[key]}")
         chosen: T = self._chosen[key]
         return chosen

@@ -202,6 +202,7 @@ def _concurrency(lab: Lab, site: Site, filling: Filling) -> int:
         f"Staffa's concurrency, {site.kind}",
         lab.scale.concurrencies,
         lambda each: lab.drain(site, _search(lab, filling), each).per_second,
+        tries=2,  # as one may meet a slow moment of the machine
     )
 
 

@@ -52,6 +52,7 @@ OTHERS_WRITE_SECONDS = 1.0
 BACKSTOP_CHECKPOINT_PAGES = 100_000
 PRAGMAS = (
     "synchronous = normal",
+    "cache_size = -16000",  # kibibytes; with 2000, indexes of a million jobs are read anew all the time
     "temp_store = memory",  # else each transaction that changes a few pages makes a file of its own for a moment
     "ignore_check_constraints = on",  # we write no other states, and SQLite lists them anew for every row it checks
 )
