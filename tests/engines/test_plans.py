@@ -14,9 +14,8 @@ from psycopg.sql import SQL, Composed, Literal
 
 from staffa import Staffa
 from staffa._lifecycle import CANCELLABLE, DELETABLE
-from staffa.engines._postgres_session import PLACEHOLDER
 from staffa.engines._postgres_session import sql as sql_of
-from staffa.engines._sql.statements import Filtered, Statement, statement
+from staffa.engines._sql.statements import PARAMETER, Filtered, Statement, statement
 from staffa.engines._sqlite_session import statements
 
 Explained = Callable[[psycopg.Connection, Statement, dict[str, object]], str]
@@ -149,8 +148,8 @@ def _explained_for_any_values(
     connection: psycopg.Connection, asked: Statement, params: dict[str, object]
 ) -> str:
     """Tell the plan that a server makes once for a prepared statement, whatever its values will be."""
-    names = [*dict.fromkeys(PLACEHOLDER.findall(statement("postgres", asked)))]
-    numbered = PLACEHOLDER.sub(
+    names = [*dict.fromkeys(PARAMETER.findall(statement("postgres", asked)))]
+    numbered = PARAMETER.sub(
         lambda found: f"${names.index(found[1]) + 1}", statement("postgres", asked, "public")
     )
     values = Composed([Literal(params[name]) for name in names]).join(", ")

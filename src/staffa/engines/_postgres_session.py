@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
@@ -29,13 +28,12 @@ from psycopg.types.json import set_json_loads
 from staffa._cursor import place_of
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
-from staffa.engines._sql.statements import Statement, in_schema, statement
+from staffa.engines._sql.statements import PARAMETER, Statement, in_schema, statement
 from staffa.errors import DatabaseBusy, DatabaseError, DatabaseUnavailable, SchemaMissing, UnstorableData
 from staffa.notifier import Payload
 
 decode = msgspec.json.Decoder().decode
 
-PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_]+)")
 LONGEST_LOCK = "5s"
 BUSY = (
     f"another transaction has held the key of this unique job for more than {LONGEST_LOCK}; "
@@ -149,7 +147,7 @@ def _gives_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
 @cache
 def sql(name: Statement, schema: str) -> bytes:
     """Read a statement, `:name` written as psycopg reads it; the schema's own name holds no parameters."""
-    text = PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name))
+    text = PARAMETER.sub(r"%(\1)s", statement("postgres", name))
     return in_schema(text, schema.replace("%", "%%")).encode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,13 +9,12 @@ from functools import cache
 from typing import Any, TypeVar
 
 from staffa.engines._sql.rows import Row
-from staffa.engines._sql.statements import Statement
+from staffa.engines._sql.statements import PARAMETER, Statement
 from staffa.engines._sqlite_session import Execute, SqliteSession, statements, translating
 
 T = TypeVar("T")
 
 EXCHANGE = "exchange_jobs"
-PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 ANSWER = "select acked, taken, jobs from temp.staffa_exchanged"
 
 

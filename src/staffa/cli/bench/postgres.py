@@ -13,8 +13,8 @@ import psycopg
 
 from staffa._cursor import START
 from staffa.cli.bench.place import QUEUE, Raw, in_peace
-from staffa.engines._postgres_session import PLACEHOLDER, translated
-from staffa.engines._sql.statements import quoted_name, statement
+from staffa.engines._postgres_session import translated
+from staffa.engines._sql.statements import PARAMETER, quoted_name, statement
 from staffa.engines.postgres import CONNECTION_OPTIONS, conninfo_of
 from staffa.errors import DatabaseError
 from staffa.instance import Staffa
@@ -148,7 +148,7 @@ class RawPostgres:
 
 
 def _sql(name: str, schema: str) -> bytes:
-    return PLACEHOLDER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
+    return PARAMETER.sub(r"%(\1)s", statement("postgres", name, schema)).encode()
 
 
 def _drop(room: PostgresRoom) -> None:

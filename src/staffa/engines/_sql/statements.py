@@ -14,6 +14,7 @@ OUR_NAMES = re.compile(
 )
 COMMENT_LINE = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 CONDITION = re.compile(r"^  and (.*:([a-z_]+)\b.*)$", re.MULTILINE)
+PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 ANYTHING = "where true"
 
 
