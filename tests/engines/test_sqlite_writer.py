@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
@@ -24,6 +25,23 @@ from staffa.errors import DatabaseBusy, DatabaseUnavailable, UnstorableData
 def database(on_sqlite: Trial) -> SqliteDatabase:
     assert isinstance(on_sqlite.database, SqliteDatabase)
     return on_sqlite.database
+
+
+@pytest.fixture
+def impatient(database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch) -> SqliteDatabase:
+    """Have tables, and a writer that waits for the lock for a moment only."""
+    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.1)
+    database.make_tables()
+    database.dispose()
+    return database
+
+
+@contextmanager
+def another_writes(database: SqliteDatabase) -> Iterator[None]:
+    """Hold the write lock from another connection."""
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        yield
 
 
 async def test_the_writer_goes_on_when_watching_ends_while_it_looks(
@@ -124,43 +142,26 @@ async def test_words_that_wait_when_it_is_stopped_are_still_answered(database: S
     assert all(future.result(10) for future in waiting)
 
 
-async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.1)
-    database.make_tables()
-    database.dispose()
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("begin immediate")
+async def test_a_lock_of_somebody_else_fails_words_in_time_and_none_afterwards(impatient: SqliteDatabase):
+    with another_writes(impatient):
         with pytest.raises(DatabaseBusy, match="write lock"):
-            await database.engine.insert([job()])
-        assert await database.engine.jobs(JobFilter()) == []
-        other.execute("rollback")
-    assert len(await database.engine.insert([job()])) == 1
+            await impatient.engine.insert([job()])
+        assert await impatient.engine.jobs(JobFilter()) == []
+    assert len(await impatient.engine.insert([job()])) == 1
 
 
 async def test_whoever_finds_nothing_due_waits_for_no_writer(database: SqliteDatabase):
     await database.engine.insert([job(state=State.SCHEDULED, scheduled_at=NOW + HOUR)], now=NOW)
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("begin immediate")
+    with another_writes(database):
         queues, next_in = await database.engine.stage(10, now=NOW)
         assert queues == {}
         assert HOUR <= next_in <= HOUR + timedelta(milliseconds=1)
-        other.execute("rollback")
     assert await database.engine.stage(10, now=NOW + HOUR) == Staged({"default": 1}, None)
 
 
-async def test_whoever_judges_who_is_dead_sees_that_nobody_can_write(
-    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("staffa.engines._sqlite_writer.LONGEST_LOCK_SECONDS", 0.1)
-    database.make_tables()
-    database.dispose()
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("begin immediate")
-        with pytest.raises(DatabaseBusy):
-            await Lifeline().tick(database.engine)
-        other.execute("rollback")
+async def test_whoever_judges_who_is_dead_sees_that_nobody_can_write(impatient: SqliteDatabase):
+    with another_writes(impatient), pytest.raises(DatabaseBusy):
+        await Lifeline().tick(impatient.engine)
 
 
 async def test_a_look_that_fails_fails_alone(database: SqliteDatabase):
