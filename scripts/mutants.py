@@ -28,6 +28,11 @@ TESTS = (
     "tests/test_places.py",
 )
 SQL = "src/staffa/engines/_sql"
+WHAT_LANDS_LATE_RUNS_ON = (
+    "src/staffa/_producer.py",
+    "                await self._landed()\n        for slot in self._slots.values():\n",
+    "                await self._landed()\n        for slot in ():\n",
+)
 
 
 @dataclass(frozen=True)
@@ -460,25 +465,13 @@ MUTANTS = [
     Mutant(
         "Two exchanges under way: shutdown puts back what they take",
         "what they bring is stopped too, when they have landed",
-        (
-            (
-                "src/staffa/_producer.py",
-                "                await self._landed()\n        for slot in self._slots.values():\n",
-                "                await self._landed()\n        for slot in ():\n",
-            ),
-        ),
+        (WHAT_LANDS_LATE_RUNS_ON,),
         "grace_period_ends_is_put_back",
     ),
     Mutant(
         "Two exchanges under way: what was taken by who is taken for dead runs only in its next life",
         "what they bring is stopped too, when they have landed",
-        (
-            (
-                "src/staffa/_producer.py",
-                "                await self._landed()\n        for slot in self._slots.values():\n",
-                "                await self._landed()\n        for slot in ():\n",
-            ),
-        ),
+        (WHAT_LANDS_LATE_RUNS_ON,),
         "next_life",
     ),
     Mutant(
