@@ -40,6 +40,22 @@ class Drained:
     began: list[int]
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """A backlog that workers of Staffa have begun to run, each with a tally."""
+
+    programs: Sequence[Program]
+    tallies: Sequence[Tally]
+    ask: Ask
+    jobs: int
+
+    def drained(self, seconds: float) -> Drained:
+        """Wait until nothing is left of it, or so much time is up since its first job began."""
+        return timed(
+            self.programs, self.tallies, self.ask, unfinished=UNFINISHED, stored=self.jobs, seconds=seconds
+        )
+
+
 @dataclass
 class Lab:
     """All that measures share."""
@@ -102,23 +118,36 @@ class Lab:
         beside: Callable[[str], Any] | None = None,
     ) -> Drained:
         """Let Staffa run a backlog; `beside` gives a context that lasts as long."""
+        with self.backlog(site, filling, concurrency, processes=processes, beside=beside) as backlog:
+            return backlog.drained(seconds or self.scale.seconds)
+
+    @contextmanager
+    def backlog(
+        self,
+        site: Site,
+        filling: Filling,
+        concurrency: int,
+        *,
+        processes: int = 1,
+        beside: Callable[[str], Any] | None = None,
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Iterator[Backlog]:
+        """Have Staffa run a backlog, and give it when the first job has begun."""
+        queues = f"{jobs.QUEUE}:{concurrency}"
         with self.filled(site, filling) as url, ExitStack() as around:
             if beside is not None:
                 around.enter_context(beside(url))
             ask = around.enter_context(site.asking(url))
             tallies = [self.tally() for _ in range(processes)]
             programs = [
-                around.enter_context(self.worker(url, tally, queues=f"{jobs.QUEUE}:{concurrency}"))
+                around.enter_context(
+                    self.worker(url, tally, queues=queues, environment=environment, prefix=prefix)
+                )
                 for tally in tallies
             ]
-            return timed(
-                programs,
-                tallies,
-                ask,
-                unfinished=UNFINISHED,
-                stored=filling.jobs,
-                seconds=seconds or self.scale.seconds,
-            )
+            first_start(programs, tallies)
+            yield Backlog(programs, tallies, ask, filling.jobs)
 
     # Peers
 

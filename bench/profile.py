@@ -9,11 +9,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 import msgspec
 import psutil
@@ -23,12 +22,9 @@ from rich.table import Table
 from bench.databases import Ask, Site, Sqlite, own_server
 from bench.environments import ROOT, python_of
 from bench.filling import Filling
-from bench.jobs import QUEUE
-from bench.lab import LOOK_SECONDS, UNFINISHED, Lab, first_start, timed
+from bench.lab import LOOK_SECONDS, Backlog, Lab
 from bench.processes import Failed, Program
 from bench.scale import DEFAULT
-
-T = TypeVar("T")
 
 DOCS = ROOT / "docs"
 NAME = "benchmarks-profile.json"
@@ -102,16 +98,14 @@ def _parts(lab: Lab, site: Site, source: Path | None, jobs: int) -> dict[str, fl
 
 def _timed(lab: Lab, site: Site, source: Path | None, jobs: int) -> list[float]:
     """Give microseconds a job: by the clock, then of the loop's, other threads' and the server's processor time."""
-
-    def measure(program: Program, drain: Callable[[], float], ask: Ask) -> list[float]:
-        server = _server(ask) if site.kind == "postgres" else []
+    with _backlog(lab, site, source, jobs) as backlog:
+        [program] = backlog.programs
+        server = _server(backlog.ask) if site.kind == "postgres" else []
         before = [*_busy_threads(program), _busy(server)]
-        per_second = drain()
+        drained = backlog.drained(lab.scale.seconds)
         after = [*_busy_threads(program), _busy(server)]
-        spent = (later - sooner for sooner, later in zip(before, after, strict=True))
-        return [1e6 / per_second, *(seconds / jobs * 1e6 for seconds in spent)]
-
-    return _drained(lab, site, source, jobs, measure)
+    spent = (later - sooner for sooner, later in zip(before, after, strict=True))
+    return [1e6 / drained.per_second, *(seconds / jobs * 1e6 for seconds in spent)]
 
 
 def _sampled(lab: Lab, site: Site, source: Path | None, jobs: int) -> dict[str, float]:
@@ -128,12 +122,11 @@ def _sampled(lab: Lab, site: Site, source: Path | None, jobs: int) -> dict[str, 
         str(SAMPLES_PER_SECOND),
     ]
 
-    def measure(program: Program, drain: Callable[[], float], _: Ask) -> None:
-        drain()
+    with _backlog(lab, site, source, jobs, [*command, "--output", str(raw), "--"]) as backlog:
+        backlog.drained(lab.scale.seconds)
+        [program] = backlog.programs
         program.usage.send_signal(signal.SIGINT)  # then it writes what it saw
         _wait_for(raw)
-
-    _drained(lab, site, source, jobs, measure, prefix=[*command, "--output", str(raw), "--"])
     counts = counted(raw.read_text("utf-8"))
     return {part: count / max(counts.total(), 1) for part, count in counts.items()}
 
@@ -160,32 +153,12 @@ def _part(frames: Sequence[str]) -> str:
 # One drain
 
 
-def _drained(
-    lab: Lab,
-    site: Site,
-    source: Path | None,
-    jobs: int,
-    measure: Callable[[Program, Callable[[], float], Ask], T],
-    *,
-    prefix: Sequence[str] = (),
-) -> T:
-    """Start a worker on a filled database, and measure from its first job on."""
-    with lab.filled(site, Filling(jobs)) as url, ExitStack() as around:
-        ask = around.enter_context(site.asking(url))
-        tally = lab.tally()
-        environment = {"PYTHONPATH": f"{source / 'src'}{os.pathsep}{ROOT}"} if source else {}
-        program = around.enter_context(
-            lab.worker(url, tally, queues=f"{QUEUE}:{CONCURRENCY}", environment=environment, prefix=prefix)
-        )
-        first_start([program], [tally])
-
-        def drain() -> float:
-            drained = timed(
-                [program], [tally], ask, unfinished=UNFINISHED, stored=jobs, seconds=lab.scale.seconds
-            )
-            return drained.per_second
-
-        return measure(program, drain, ask)
+def _backlog(
+    lab: Lab, site: Site, source: Path | None, jobs: int, prefix: Sequence[str] = ()
+) -> AbstractContextManager[Backlog]:
+    """Have a version run a backlog, perhaps by another program."""
+    environment = {"PYTHONPATH": f"{source / 'src'}{os.pathsep}{ROOT}"} if source else {}
+    return lab.backlog(site, Filling(jobs), CONCURRENCY, environment=environment, prefix=prefix)
 
 
 def _server(ask: Ask) -> list[psutil.Process]:

@@ -38,5 +38,8 @@ def test_another_version_runs_from_its_own_checkout(lab, monkeypatch, tmp_path):
     (tmp_path / "src" / "staffa").mkdir(parents=True)
     (tmp_path / "src" / "staffa" / "__init__.py").write_text("raise SystemExit('the other one')")
 
-    with pytest.raises(profile.Failed, match="the other one"):
-        profile._drained(lab, lab.sqlite, tmp_path, 10, lambda *_: None)
+    with (
+        pytest.raises(profile.Failed, match="the other one"),
+        profile._backlog(lab, lab.sqlite, tmp_path, 10),
+    ):
+        pass
