@@ -12,7 +12,7 @@ import psycopg
 
 from bench.jobs import QUEUE
 from staffa.cli.bench.postgres import RawPostgres
-from staffa.engines._sql.rows import TAKE_BITS
+from staffa.engines._sql.rows import fenced
 from staffa.engines.postgres import CONNECTION_OPTIONS
 
 WORKER = "bench.noop"
@@ -71,7 +71,7 @@ def _own(connection: psycopg.Connection[Any], other: psycopg.Connection[Any]) ->
 
     def exchange(_: Handles, fences: Sequence[int], demand: int) -> tuple[Handles, Sequence[int]]:
         taken = raw.exchange(fences, demand)
-        return [each for each, _ in taken], [(each << TAKE_BITS) + take for each, take in taken]
+        return [each for each, _ in taken], [fenced(each, take) for each, take in taken]
 
     return exchange
 
@@ -92,7 +92,7 @@ def _lean(key: str, kind: str) -> Callable[[psycopg.Connection[Any], psycopg.Con
                     "demand": demand,
                 },
             ).fetchall()
-            return [row[2] for row in rows], [(row[0] << TAKE_BITS) + row[1] for row in rows]
+            return [row[2] for row in rows], [fenced(row[0], row[1]) for row in rows]
 
         return exchange
 

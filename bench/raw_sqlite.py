@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 from bench.databases import path_of
 from staffa.cli.bench.sqlite import RawSqlite
-from staffa.engines._sql.rows import TAKE_BITS
+from staffa.engines._sql.rows import fenced
 from staffa.engines._sqlite_writer import PRAGMAS
 from staffa.engines.sqlite import LEADER_CHECKPOINT_PAGES
 
@@ -37,7 +37,7 @@ def drain(url: str, batch: int) -> float:
         began = time.perf_counter()
         while taken := raw.exchange(fences, batch):
             count += len(taken)
-            fences = [(each << TAKE_BITS) + take for each, take in taken]
+            fences = [fenced(each, take) for each, take in taken]
         return count / (time.perf_counter() - began)
 
 

@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Composed, Literal
 from staffa import Staffa
 from staffa._lifecycle import CANCELLABLE, DELETABLE
 from staffa.engines._postgres_session import sql as sql_of
+from staffa.engines._sql.rows import fenced
 from staffa.engines._sql.statements import PARAMETER, Filtered, Statement, statement
 from staffa.engines._sqlite_session import statements
 
@@ -74,7 +75,7 @@ def _json(value: object) -> str:
 def _calls(ids: list[int]) -> dict[str, dict[str, object]]:
     """Give each statement what the engine gives it."""
     ages = {"completed": 86_400.0, "cancelled": 86_400.0, "discarded": None}
-    fences = [(each << 20) + 1 for each in ids]
+    fences = [fenced(each, 1) for each in ids]
     keys = [f"key {each}" for each in ids]
     return {
         "exchange_jobs": {

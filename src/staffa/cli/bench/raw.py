@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from staffa._job import Job
 from staffa.cli.bench.place import QUEUE, Bench, Raw
-from staffa.engines._sql.rows import TAKE_BITS, new_rows
+from staffa.engines._sql.rows import fenced, new_rows
 from staffa.errors import StaffaError
 
 PAUSE_SECONDS = 0.005
@@ -40,7 +40,7 @@ def raw_latencies(place: Bench, samples: int) -> list[float]:
             began = time.perf_counter()
             job_id, take = raw.arrival(payload)
             found.append(time.perf_counter() - began)
-            raw.exchange([_fence(job_id, take)], 0)
+            raw.exchange([fenced(job_id, take)], 0)
             time.sleep(PAUSE_SECONDS)
     return found[WARM_UP_SAMPLES:]
 
@@ -51,12 +51,8 @@ def _drain(raw: Raw, batch: int) -> int:
     fences: list[int] = []
     while taken := raw.exchange(fences, batch):
         total += len(taken)
-        fences = [_fence(each, take) for each, take in taken]
+        fences = [fenced(each, take) for each, take in taken]
     return total
-
-
-def _fence(job_id: int, take: int) -> int:
-    return (job_id << TAKE_BITS) + take
 
 
 def _payload(first: int, size: int) -> Mapping[str, str]:

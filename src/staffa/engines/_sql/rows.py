@@ -46,9 +46,14 @@ def written(value: object) -> str:
 
 
 def fence(job: AnyJob) -> int:
-    """Put a job's id and take into one number, as the statements do."""
+    """Tell one taking of a job from every other, by one number."""
     assert job.id is not None  # noqa: S101 - a job that was taken is stored
-    return (job.id << TAKE_BITS) + job.take
+    return fenced(job.id, job.take)
+
+
+def fenced(job_id: int, take: int) -> int:
+    """Put an id and a take into one number, as the statements do."""
+    return (job_id << TAKE_BITS) + take
 
 
 def new_rows(jobs: Sequence[AnyJob]) -> tuple[dict[str, str], list[int]]:
