@@ -58,10 +58,10 @@ class Call:
                 self._value = self._work()
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 self._error = error
-        self.skip()
+        self.go_back()
 
-    def skip(self) -> None:
-        """Go back without an answer, if there is none."""
+    def go_back(self) -> None:
+        """Go back to the loop; who never ran has no answer."""
         self._returns.add(self)
 
     def end(self) -> None:
@@ -137,7 +137,7 @@ class Threads:
         with self._lock:
             self._closed = True
             while call := self._next():
-                call.skip()
+                call.go_back()
             for _ in range(self._idle):
                 self._woken.put(None)
             self._idle = 0
