@@ -158,8 +158,8 @@ class _Attempt:
     def _answered(self, answer: object) -> AnyJob | None:
         """Decide what becomes of an attempt that answered, perhaps after it was told to stop."""
         match self._running.stopped:
-            case None:
-                return self._meant(answer)
+            case None:  # first: to look up the others costs each job more than all else here
+                pass
             case Stop.CANCELLED:
                 return _lifecycle.cancelled(self._job, self._clock(), Stop.CANCELLED.value)
             case Stop.LOST:
