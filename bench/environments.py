@@ -13,6 +13,7 @@ from bench.processes import last_line
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".bench"
+DOCS = ROOT / "docs"
 INSTALLING_SECONDS = 600
 
 

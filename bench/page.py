@@ -10,13 +10,12 @@ from string import Template
 import msgspec
 
 from bench import profile
-from bench.environments import ROOT, python_of
+from bench.environments import DOCS, ROOT, python_of
 from bench.processes import Failed, last_line
 from bench.results import Results
 from bench.rows import ROWS
 from bench.table import HEADINGS, lines
 
-DOCS = ROOT / "docs"
 NAME = "benchmarks"
 KEYS = [row.key for row in ROWS]
 PLOTTING = ("matplotlib==3.11.2",)

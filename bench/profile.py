@@ -20,13 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.databases import Ask, Site, Sqlite, own_server
-from bench.environments import ROOT, python_of
+from bench.environments import DOCS, ROOT, python_of
 from bench.filling import Filling
 from bench.lab import LOOK_SECONDS, Backlog, Lab
 from bench.processes import Failed, Program
 from bench.scale import DEFAULT
 
-DOCS = ROOT / "docs"
 NAME = "benchmarks-profile.json"
 SAMPLER = ("py-spy==0.4.3",)
 SAMPLES_PER_SECOND = 500

@@ -373,6 +373,7 @@ class Producer:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(min(poll, self._cursor.owed(now), deadline - now), 0.001)):
                 await self._wake.wait()
+        # Whom nobody woke has nothing to ask for: `Queues.poll` looks for all queues that rest, in one question.
         self._quiet = not self._wake.is_set() and self.resting and self._cursor.owed(time.monotonic()) > 0
         self._wake.clear()
 
