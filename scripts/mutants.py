@@ -486,28 +486,28 @@ MUTANTS = [
         (
             (
                 "src/staffa/_cursor.py",
-                "whole = self._place is None or now >= self._whole_at",
-                "whole = self._place is None",
+                "whole = self._position is None or now >= self._whole_at",
+                "whole = self._position is None",
             ),
         ),
         "look_for_all_comes or urgent_job_does_not_wait and postgres",
     ),
     Mutant(
         "An urgent job starts at once where there is room (PostgreSQL)",
-        "who found too little behind a place owes a look for all",
+        "who found too little behind a position owes a look for all",
         (("src/staffa/_cursor.py", "self._owes = self._ran_dry and not whole", "self._owes = False"),),
-        "ran_dry_behind_a_place or urgent_job_starts_at_once and postgres",
+        "ran_dry_behind_a_position or urgent_job_starts_at_once and postgres",
     ),
     Mutant(
         "Looks at once leave no job behind",
-        "a look that began before one for all does not move the place",
-        (("src/staffa/_cursor.py", "(look.round == self._round and place", "(place"),),
+        "a look that began before one for all does not move the position",
+        (("src/staffa/_cursor.py", "(look.round == self._round and position", "(position"),),
         "began_before_one_for_all",
     ),
     Mutant(
         "Looks at once leave no dead entries ahead",
-        "the place moves forward only",
-        (("src/staffa/_cursor.py", " and place > (self._place or START))", ")"),),
+        "the position moves forward only",
+        (("src/staffa/_cursor.py", " and position > (self._position or START))", ")"),),
         "farthest_counts",
     ),
 ]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from staffa import Job
-from staffa._cursor import LONGEST_REST, Cursor, Look, place_of
+from staffa._cursor import LONGEST_REST, Cursor, Look, position_of
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -48,8 +48,8 @@ def test_the_first_look_is_for_all(queue: Queue):
 
 def test_while_enough_is_found_the_next_look_begins_behind_the_last_job(queue: Queue):
     queue.looks(1, 2, demand=2)
-    assert queue.looks(3, 4, demand=2).after == place_of(job(2))
-    assert queue.looks(5, 6, demand=2).after == place_of(job(4))
+    assert queue.looks(3, 4, demand=2).after == position_of(job(2))
+    assert queue.looks(5, 6, demand=2).after == position_of(job(4))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_queue_that_ran_dry_looks_for_all_whenever_it_is_asked_to(queue: Queue
     assert queue.owes_in == math.inf
 
 
-def test_a_queue_that_ran_dry_behind_a_place_owes_a_look_for_all(queue: Queue):
+def test_a_queue_that_ran_dry_behind_a_position_owes_a_look_for_all(queue: Queue):
     queue.looks(1)
     queue.looks(demand=2)
     assert queue.owes_in == 0
@@ -120,7 +120,7 @@ def test_what_a_look_for_all_finds_is_gone_on_with_from_there(queue: Queue):
     queue.looks(2, priority=5)
     queue.now += 1
     assert queue.looks(3, priority=0).after is None
-    assert queue.looks(4, priority=0).after == place_of(job(3))
+    assert queue.looks(4, priority=0).after == position_of(job(3))
 
 
 def test_a_look_that_began_before_one_for_all_does_not_lead_away_from_what_that_one_left(queue: Queue):
@@ -129,7 +129,7 @@ def test_a_look_that_began_before_one_for_all_does_not_lead_away_from_what_that_
     queue.now += 1
     queue.looks(2, priority=0)
     queue.cursor.found(late, [job(9, priority=5)], 1, queue.now)
-    assert queue.looks(3).after == place_of(job(2))
+    assert queue.looks(3).after == position_of(job(2))
 
 
 def test_of_looks_at_once_the_farthest_counts(queue: Queue):
@@ -137,11 +137,11 @@ def test_of_looks_at_once_the_farthest_counts(queue: Queue):
     looks = [queue.cursor.look(queue.now) for _ in range(2)]
     queue.cursor.found(looks[1], [job(5)], 1, queue.now)
     queue.cursor.found(looks[0], [job(3)], 1, queue.now)
-    assert queue.looks(6).after == place_of(job(5))
+    assert queue.looks(6).after == position_of(job(5))
 
 
-def test_finding_nothing_leaves_the_place_as_it_was(queue: Queue):
+def test_finding_nothing_leaves_the_position_as_it_was(queue: Queue):
     queue.looks(1)
     queue.now += 1
     queue.looks(took=0.1)
-    assert queue.looks().after == place_of(job(1))
+    assert queue.looks().after == position_of(job(1))

@@ -14,7 +14,7 @@ LONGEST_REST = 10.0
 REST_PER_SECOND = 20.0
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a job stands in the order in which jobs are taken."""
 
     priority: int
@@ -22,13 +22,13 @@ class Place(NamedTuple):
     id: int
 
 
-START = Place(-1, datetime.min.replace(tzinfo=UTC), 0)
+START = Position(-1, datetime.min.replace(tzinfo=UTC), 0)
 
 
 class Look(NamedTuple):
-    """One look for jobs behind a place, or for all of them."""
+    """One look for jobs behind a position, or for all of them."""
 
-    after: Place | None
+    after: Position | None
     began: float
     round: int
 
@@ -42,7 +42,7 @@ class Cursor:
     """
 
     def __init__(self) -> None:
-        self._place: Place | None = None
+        self._position: Position | None = None
         self._round = 0
         self._rest = 0.0
         self._quickest = math.inf
@@ -52,8 +52,8 @@ class Cursor:
 
     def look(self, now: float) -> Look:
         """Begin a look; several may be under way."""
-        whole = self._place is None or now >= self._whole_at
-        return Look(None if whole else self._place, now, self._round)
+        whole = self._position is None or now >= self._whole_at
+        return Look(None if whole else self._position, now, self._round)
 
     def found(self, look: Look, jobs: Sequence[AnyJob], demand: int, now: float) -> None:
         """Hear what a look found, in order, and when it ended."""
@@ -70,10 +70,10 @@ class Cursor:
             self._rest = min(REST_PER_SECOND * (took - self._quickest), LONGEST_REST)
         if not jobs:
             return
-        place = place_of(jobs[-1])
+        position = position_of(jobs[-1])
         # A look that began before the last whole one knows nothing of what that one left behind.
-        if whole or (look.round == self._round and place > (self._place or START)):
-            self._place = place
+        if whole or (look.round == self._round and position > (self._position or START)):
+            self._position = position
 
     def owed(self, now: float) -> float:
         """Tell in how many seconds a whole look is due although nobody asks for it: where the last one ran dry."""
@@ -84,5 +84,5 @@ class Cursor:
         return self._whole_ended + (self._rest if self._ran_dry else max(self._rest, SHORTEST_REST))
 
 
-def place_of(job: AnyJob) -> Place:
-    return Place(job.priority, job.scheduled_at or START.scheduled_at, job.id or START.id)
+def position_of(job: AnyJob) -> Position:
+    return Position(job.priority, job.scheduled_at or START.scheduled_at, job.id or START.id)

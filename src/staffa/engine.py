@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from staffa._cursor import Place
+from staffa._cursor import Position
 from staffa._filter import JobFilter
 from staffa._finding import Finding
 from staffa._job import AnyJob, Progress, State
@@ -211,7 +211,7 @@ class Engine(Reader, Protocol):
         finished: Sequence[Ack],
         demand: int,
         *,
-        after: Place | None = None,
+        after: Position | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
         """Record what a queue finished and take what it may start, in one round trip.

@@ -8,7 +8,7 @@ import pytest
 from contract import HOUR, NOW, SECOND, Trial, error_of, failed, finals, ids, job, these
 from staffa import State, _lifecycle
 from staffa._clock import instant
-from staffa._cursor import START, place_of
+from staffa._cursor import START, position_of
 from staffa._filter import JobFilter
 from staffa._job import replace
 from staffa.engine import Ack
@@ -73,7 +73,7 @@ async def test_never_more_is_taken_than_demanded(trial: Trial):
     assert [len(await trial.take(producer, demand)) for demand in (0, 2, 1, 9, 9)] == [0, 2, 1, 2, 0]
 
 
-async def test_a_look_behind_a_place_finds_all_that_come_after_it_in_order(trial: Trial):
+async def test_a_look_behind_a_position_finds_all_that_come_after_it_in_order(trial: Trial):
     producer = await trial.producer()
     earlier = [job(priority=1, scheduled_at=NOW - each * SECOND) for each in (9, 8)]
     [first, *rest] = await trial.insert(
@@ -85,18 +85,18 @@ async def test_a_look_behind_a_place_finds_all_that_come_after_it_in_order(trial
     taken = (await trial.engine.exchange(producer, [], 1, now=NOW)).taken
     assert ids(taken) == [first.id]
     for each in rest:
-        exchanged = await trial.engine.exchange(producer, [], 1, after=place_of(taken[-1]), now=NOW)
+        exchanged = await trial.engine.exchange(producer, [], 1, after=position_of(taken[-1]), now=NOW)
         taken += exchanged.taken
         assert ids(exchanged.taken) == [each.id]
-    assert (await trial.engine.exchange(producer, [], 1, after=place_of(taken[-1]), now=NOW)).taken == []
+    assert (await trial.engine.exchange(producer, [], 1, after=position_of(taken[-1]), now=NOW)).taken == []
 
 
-async def test_what_comes_before_a_place_is_passed_over_at_most_until_somebody_looks_for_all(trial: Trial):
+async def test_what_comes_before_a_position_is_passed_over_at_most_until_somebody_looks_for_all(trial: Trial):
     producer = await trial.producer()
     [last] = await trial.insert(job(priority=5))
     await trial.take(producer)
     urgent, early = await trial.insert(job(), job(priority=5, scheduled_at=NOW - HOUR))
-    seen = (await trial.engine.exchange(producer, [], 9, after=place_of(last), now=NOW)).taken
+    seen = (await trial.engine.exchange(producer, [], 9, after=position_of(last), now=NOW)).taken
     assert ids(seen) == ([] if trial.is_postgres else ids([urgent, early]))
     seen += await trial.take(producer)
     assert ids(seen) == ids([urgent, early])

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from properties.model import FINAL, RULES, Expected, Model
 from staffa import Job, State, Unique, _lifecycle
 from staffa._bridge import at_once
-from staffa._cursor import Place, place_of
+from staffa._cursor import Position, position_of
 from staffa._filter import JobFilter
 from staffa._job import replace
 from staffa.engine import Ack, Beat, Engine, Exchanged, ProducerInfo
@@ -107,7 +107,7 @@ class Producer:
     """A queue of a process: what it runs, and what it has not handed in for sure."""
 
     info: ProducerInfo
-    place: Place | None = None
+    position: Position | None = None
     running: list[Job] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
 
@@ -217,7 +217,7 @@ class Machine(RuleBasedStateMachine):
     def everyone_takes_what_comes_next(self, demand: int) -> None:
         """Look behind the job that was taken last; what comes before it may be passed over."""
         for producer in self.producers:
-            self._exchange(producer, [], demand, after=producer.place)
+            self._exchange(producer, [], demand, after=producer.position)
 
     @rule(producer=unsure_producer, ended=some_outcomes, demand=few)
     def finish(self, producer: Producer, ended: list[Outcome], demand: int) -> None:
@@ -236,16 +236,16 @@ class Machine(RuleBasedStateMachine):
         self._exchanged(producer, demand)
 
     def _exchange(
-        self, producer: Producer, ended: list[Outcome], demand: int, *, after: Place | None = None
+        self, producer: Producer, ended: list[Outcome], demand: int, *, after: Position | None = None
     ) -> None:
         producer.end(ended, self.model.now)
         exchanged = self._exchanged(producer, demand, after=after)
         producer.finished = []
         producer.running += exchanged.taken
         if exchanged.taken:
-            producer.place = place_of(exchanged.taken[-1])
+            producer.position = position_of(exchanged.taken[-1])
 
-    def _exchanged(self, producer: Producer, demand: int, *, after: Place | None = None) -> Exchanged:
+    def _exchanged(self, producer: Producer, demand: int, *, after: Position | None = None) -> Exchanged:
         me, queue = producer.info.id, producer.info.queue
         acks = [each.ack for each in producer.finished]
         held = {key(ack.held) for ack in acks if self.model.holds(*key(ack.held), me)}

@@ -53,7 +53,7 @@ class Expected:
     inserted_at: datetime | None = None
 
     @property
-    def place(self) -> tuple[int, datetime, int]:
+    def position(self) -> tuple[int, datetime, int]:
         """Where it stands in the order in which jobs are taken."""
         return self.priority, self.due, self.id
 
@@ -134,8 +134,8 @@ class Model:
         if producer in self.dead:
             return []
         waiting = [job for job in self.jobs.values() if (job.state, job.queue) == ("available", queue)]
-        waiting = [job for job in waiting if after is None or job.place > after]
-        waiting.sort(key=lambda job: job.place)
+        waiting = [job for job in waiting if after is None or job.position > after]
+        waiting.sort(key=lambda job: job.position)
         for job in waiting[:demand]:
             job.take += 1
             job.producer, job.taken_at = producer, self.now

@@ -25,7 +25,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestampBinaryLoader, TimestampLoader
 from psycopg.types.json import set_json_loads
 
-from staffa._cursor import place_of
+from staffa._cursor import position_of
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import EARLIEST, Row, notification, objects
 from staffa.engines._sql.statements import PARAMETER, Statement, in_schema, statement
@@ -296,7 +296,7 @@ def _exchanged(rows: Sequence[Row]) -> tuple[int, list[AnyJob]]:
         ) in rows
         if count is None
     ]
-    taken.sort(key=place_of)
+    taken.sort(key=position_of)
     return acked, taken
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from staffa._clock import instant, utc_now
-from staffa._cursor import place_of
+from staffa._cursor import position_of
 from staffa._filter import JobFilter
 from staffa._job import AnyJob, Job, State
 from staffa.engines._sql.rows import TAKE_BITS, Row, conditions, fence, filtered, read_job
@@ -146,7 +146,7 @@ async def exchanged(session: Session, rows: Sequence[Row]) -> tuple[int, list[An
         still_taken = [
             job for job in map(job_of, found) if fence(job) in taken and job.state is State.EXECUTING
         ]
-        jobs = sorted(still_taken, key=place_of)
+        jobs = sorted(still_taken, key=position_of)
     return acked, jobs
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from staffa._bridge import at_once
 from staffa._clock import running_from, utc_now
-from staffa._cursor import Place
+from staffa._cursor import Position
 from staffa._executor import execute
 from staffa._filter import JobFilter
 from staffa._finding import Finding, notice
@@ -147,7 +147,7 @@ class InlineEngine:
         finished: Sequence[Ack],
         demand: int,
         *,
-        after: Place | None = None,
+        after: Position | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
         return Exchanged([], [], [])

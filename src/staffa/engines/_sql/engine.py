@@ -13,7 +13,7 @@ import msgspec
 
 from staffa import _lifecycle
 from staffa._clock import LONGEST_DELAY, instant, utc_now
-from staffa._cursor import START, Place
+from staffa._cursor import START, Position
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
@@ -156,7 +156,7 @@ class SqlEngine:
         finished: Sequence[Ack],
         demand: int,
         *,
-        after: Place | None = None,
+        after: Position | None = None,
         now: datetime | None = None,
     ) -> Exchanged:
         called = self.connection.exchange(
@@ -172,7 +172,7 @@ class SqlEngine:
         finished: Sequence[Ack],
         demand: int,
         *,
-        after: Place | None,
+        after: Position | None,
         now: datetime | None,
     ) -> Exchanged:
         plain: list[Ack] = []
@@ -185,7 +185,7 @@ class SqlEngine:
             settled = await self._settle_each(db, other, now)
             missed += [ack for ack in other if fence(ack.held) not in settled]
 
-        place = after or START
+        position = after or START
         rows = await db.run(
             "exchange_jobs",
             fences=[fence(ack.held) for ack in plain],
@@ -193,9 +193,9 @@ class SqlEngine:
             node=producer.node,
             queue=producer.queue,
             demand=demand,
-            after_priority=place.priority,
-            after_time=place.scheduled_at,
-            after_id=place.id,
+            after_priority=position.priority,
+            after_time=position.scheduled_at,
+            after_id=position.id,
             now=now,
         )
         acked, taken = await db.exchanged(rows)
