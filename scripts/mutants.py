@@ -377,7 +377,7 @@ MUTANTS = [
         (
             (
                 f"{SQL}/keys.py",
-                "    await claim(db, _claims((place.given, place.stored) for place in new))\n",
+                "    await claim(db, _claims((answer.given, answer.stored) for answer in new))\n",
                 "",
             ),
         ),

@@ -139,7 +139,7 @@ def _written_states(states: frozenset[str]) -> str:
 # Inserting
 
 
-class Place(msgspec.Struct, gc=False):
+class Answer(msgspec.Struct, gc=False):
     """The row that answers a job: as it was given or found, as it was stored, and as it is in the end."""
 
     given: AnyJob
@@ -158,21 +158,21 @@ async def insert_once(
         return all_new
     found = await locked(db, {job.unique_key for job in jobs if job.unique_key is not None}, now)
     await _lock_what_may_change(db, jobs, found)
-    places, conflicts = _places(jobs, found)
+    answers, conflicts = _answers(jobs, found)
 
-    new = [place for place, conflict in zip(places, conflicts, strict=True) if not conflict]
-    for place, stored in zip(new, await insert(db, [place.given for place in new], now), strict=True):
-        place.stored = place.after = stored
-    await claim(db, _claims((place.given, place.stored) for place in new))
+    new = [answer for answer, conflict in zip(answers, conflicts, strict=True) if not conflict]
+    for answer, stored in zip(new, await insert(db, [answer.given for answer in new], now), strict=True):
+        answer.stored = answer.after = stored
+    await claim(db, _claims((answer.given, answer.stored) for answer in new))
 
     moment = (new[0].stored.inserted_at if new else None) or found.moment
-    for job, place, conflict in zip(jobs, places, conflicts, strict=True):
+    for job, answer, conflict in zip(jobs, answers, conflicts, strict=True):
         if conflict:
-            place.after = replaced(place.after, job, moment)
-    await _store_changes(db, places)
+            answer.after = replaced(answer.after, job, moment)
+    await _store_changes(db, answers)
     return [
-        replace(place.after, conflict=True) if conflict else place.after
-        for place, conflict in zip(places, conflicts, strict=True)
+        replace(answer.after, conflict=True) if conflict else answer.after
+        for answer, conflict in zip(answers, conflicts, strict=True)
     ]
 
 
@@ -215,28 +215,28 @@ def _claims(stored: Iterable[tuple[AnyJob, AnyJob]]) -> Iterator[Claim]:
             yield Claim(given.unique_key, after, given.unique)
 
 
-def _places(jobs: Sequence[AnyJob], found: Locked) -> tuple[list[Place], list[bool]]:
+def _answers(jobs: Sequence[AnyJob], found: Locked) -> tuple[list[Answer], list[bool]]:
     """Find the row of each job, and whether it is that of another job, which is in the way."""
-    taken = {key: Place(holder, holder, holder) for key, holder in found.holders.items()}
-    places: list[Place] = []
+    taken = {key: Answer(holder, holder, holder) for key, holder in found.holders.items()}
+    answers: list[Answer] = []
     conflicts: list[bool] = []
     for job in jobs:
-        place = taken.get(job.unique_key)
+        answer = taken.get(job.unique_key)
         conflict = (
-            place is not None and job.unique is not None and _keeps_out(place, job.unique, found.moment)
+            answer is not None and job.unique is not None and _keeps_out(answer, job.unique, found.moment)
         )
-        if place is None or not conflict:
-            place = Place(job, job, job)
+        if answer is None or not conflict:
+            answer = Answer(job, job, job)
             if job.unique_key is not None:
-                taken[job.unique_key] = place
-        places.append(place)
+                taken[job.unique_key] = answer
+        answers.append(answer)
         conflicts.append(conflict)
-    return places, conflicts
+    return answers, conflicts
 
 
-def _keeps_out(place: Place, unique: Unique, now: datetime) -> bool:
+def _keeps_out(answer: Answer, unique: Unique, now: datetime) -> bool:
     """Tell whether a holder is in the way; one of the same batch always is."""
-    return place.given.id is None or is_in_the_way(place.given, unique, now)
+    return answer.given.id is None or is_in_the_way(answer.given, unique, now)
 
 
 async def _lock_what_may_change(db: Session, jobs: Sequence[AnyJob], found: Locked) -> None:
@@ -253,11 +253,11 @@ async def _lock_what_may_change(db: Session, jobs: Sequence[AnyJob], found: Lock
             found.holders[key] = holder
 
 
-async def _store_changes(db: Session, places: Sequence[Place]) -> None:
-    changed = {place.after.id or 0: place for place in places if place.after is not place.stored}
+async def _store_changes(db: Session, answers: Sequence[Answer]) -> None:
+    changed = {answer.after.id or 0: answer for answer in answers if answer.after is not answer.stored}
     if not changed:
         return
-    given = [updated_row(place.stored, place.after) for place in changed.values()]
+    given = [updated_row(answer.stored, answer.after) for answer in changed.values()]
     await db.run("update_jobs", changed=written(given), ids=sorted(changed))
-    if queues := [place.after.queue for place in changed.values() if place.after.state is State.AVAILABLE]:
+    if queues := [answer.after.queue for answer in changed.values() if answer.after.state is State.AVAILABLE]:
         await db.tell(INSERT, naming_queues(queues))
