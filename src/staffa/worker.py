@@ -38,7 +38,7 @@ from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Place = Literal["thread", "process"]
+Executor = Literal["thread", "process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class WorkerOptions:
     unique: Unique | None = None
     replace: Replacement | None = None
     cron: tuple[Cron, ...] = ()
-    executor: Place | None = None
+    executor: Executor | None = None
     max_memory: int | None = None
 
 
@@ -137,7 +137,7 @@ class Worker:
         unique: Unique | bool | None = None,
         replace: Replacement | None = None,
         cron: str | Cron | Sequence[str | Cron] = (),
-        executor: Place | None = None,
+        executor: Executor | None = None,
         max_memory: int | None = None,
         **unknown: Any,
     ) -> None:
@@ -307,7 +307,7 @@ class FunctionOptions(TypedDict, total=False):
     unique: Unique | bool
     replace: Replacement
     cron: str | Cron | Sequence[str | Cron]
-    executor: Place
+    executor: Executor
     max_memory: int
     backoff: Callable[[AnyJob], timedelta | float]
 
@@ -484,7 +484,7 @@ def _check_hooks(worker: type[Worker]) -> None:
 
 def _check_place(worker: type[Worker]) -> None:
     options, label = worker.options, worker.__qualname__
-    if options.executor not in (None, *get_args(Place)):
+    if options.executor not in (None, *get_args(Executor)):
         raise InvalidWorker(f'{label}: executor must be "thread" or "process", not {options.executor!r}')
     if options.executor == "thread" and is_async(worker):
         raise InvalidWorker(
