@@ -277,7 +277,7 @@ async def test_an_attempt_whose_process_is_killed_while_it_starts_is_cut_off_and
     running = Running()
 
     async def attempt(processes: _processes.InProcesses) -> None:
-        async with processes.place(running):
+        async with processes.process(running):
             raise AssertionError("it started")
 
     with closing(Threads("staffa-test")) as threads:

@@ -138,8 +138,8 @@ class _Attempt:
 
     async def _in_process(self, worker: Worker, apart: Apart) -> Any:
         """Run a worker in a process, whose start is not the job's time."""
-        async with apart.place(self._running) as place:
-            begun = place.perform(self._running, type(worker), self._stored)
+        async with apart.process(self._running) as process:
+            begun = process.perform(self._running, type(worker), self._stored)
             return await self._in_time(worker.options.timeout, begun)
 
     def _in_time(self, timeout: timedelta | None, begun: Awaitable[Any]) -> Awaitable[Any]:

@@ -13,7 +13,7 @@ from staffa._threads import Threads
 from staffa.worker import Worker
 
 
-class Place(Protocol):
+class ReadyProcess(Protocol):
     """A process that waits for one job."""
 
     async def perform(self, running: Running, worker: type[Worker], job: AnyJob) -> Any: ...
@@ -22,7 +22,7 @@ class Place(Protocol):
 class Apart(Protocol):
     """Where workers run that asked for a process."""
 
-    def place(self, running: Running) -> AbstractAsyncContextManager[Place]: ...
+    def process(self, running: Running) -> AbstractAsyncContextManager[ReadyProcess]: ...
 
 
 class Hands(Protocol):

@@ -64,13 +64,13 @@ class InProcesses:
         self._closed = False
 
     @asynccontextmanager
-    async def place(self, running: Running) -> AsyncIterator[Place]:
+    async def process(self, running: Running) -> AsyncIterator[LentChild]:
         """Give a child that waits for a job; starting one may take a moment, which is not the job's time."""
-        place = Place(self, self.spare() or await self.started(running))
+        lent = LentChild(self, self.spare() or await self.started(running))
         try:
-            yield place
+            yield lent
         finally:
-            self._keep(place.child)
+            self._keep(lent.child)
 
     async def close(self) -> None:
         """Kill the children that run jobs, end the others."""
@@ -160,7 +160,7 @@ class InProcesses:
         return self._threads.call(function, *args).answer
 
 
-class Place:
+class LentChild:
     """A child, for the time of one job."""
 
     def __init__(self, processes: InProcesses, child: Child) -> None:
