@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from staffa import Job, State
+from staffa import Job, Staffa, State
+from staffa.cli import run
+from staffa.engines import _sqlite_examination
 
 pytestmark = pytest.mark.usefixtures("staffa")
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # where no database matters
@@ -350,6 +352,16 @@ def test_without_workers_it_warns(project):
     project.configure(modules=None)
 
     assert "no workers are known" in project.run("run", "--until-idle").err
+
+
+@pytest.mark.parametrize(("safe", "told"), [((99, 0, 0), True), ((3, 0, 0), False)])
+def test_a_sqlite_that_may_harm_files_is_told_of(sqlite_url, monkeypatch, caplog, safe, told):
+    monkeypatch.setattr(_sqlite_examination, "SAFE_FOR_MANY", safe)
+    caplog.set_level("INFO", "staffa")
+
+    run._tell_what_runs(Staffa(sqlite_url))
+
+    assert ("let one process write the file" in caplog.text) is told
 
 
 def test_forgotten_tables_are_told_in_one_line(empty_postgres_url, staffa):

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +18,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from staffa._finding import Level
 from staffa._job import FAILED, State
 from staffa._spelling import unknown
 from staffa.cli.printing import counted, our_version
 from staffa.cli.settings import Settings
 from staffa.cli.supervisor import MEMBER, Line, Supervisor
 from staffa.config import LogFormat, QueueConfig, queue_limits, without_password
-from staffa.engines._sqlite_examination import SAFE_FOR_MANY
+from staffa.engines._sqlite_examination import library
 from staffa.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from staffa.instance import Staffa
 from staffa.json_log import JsonFormatter, log_json
@@ -317,18 +317,12 @@ def _tell_what_runs(staffa: Staffa) -> None:
         )
     if not staffa.queues:
         logger.warning("no queues are configured, so no job will run")
-    _warn_of_old_sqlite(staffa)
+    _tell_of_old_sqlite(staffa)
 
 
-def _warn_of_old_sqlite(staffa: Staffa) -> None:
-    if staffa.url.startswith("sqlite") and sqlite3.sqlite_version_info < SAFE_FOR_MANY:
-        safe = ".".join(map(str, SAFE_FOR_MANY))
-        logger.info(
-            "SQLite %s is older than %s, whose predecessors can in rare cases corrupt a file that several"
-            " processes write; one process per file, or a newer SQLite, is safer",
-            sqlite3.sqlite_version,
-            safe,
-        )
+def _tell_of_old_sqlite(staffa: Staffa) -> None:
+    if staffa.url.startswith("sqlite") and (found := library()).level is not Level.FINE:
+        logger.info("%s; %s", found.said, found.advice)
 
 
 def _refuse_what_runs_nothing(staffa: Staffa) -> None:

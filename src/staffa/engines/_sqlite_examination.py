@@ -25,7 +25,7 @@ LOCK_SECONDS = 1.0
 
 def examine(path: str) -> Iterator[Finding]:
     """Look at the library, the file and the disk under it. Nothing is written."""
-    yield _library()
+    yield library()
     if path == ":memory:":
         yield notice(
             "file", "jobs are kept in memory and end with this process", "name a file: sqlite:///app.db"
@@ -46,7 +46,8 @@ def examine(path: str) -> Iterator[Finding]:
         yield problem("file", f"{path}: {error}", "restore it from a backup if it is damaged")
 
 
-def _library() -> Finding:
+def library() -> Finding:
+    """Judge the SQLite that this Python was built with."""
     version, safe = sqlite3.sqlite_version, ".".join(map(str, SAFE_FOR_MANY))
     if sqlite3.sqlite_version_info < OLDEST:
         return problem("database", f"SQLite {version} is too old", "use a Python built with 3.35 or newer")
