@@ -44,6 +44,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "staffa/_job.py",
         "staffa/telemetry.py",
         "staffa/worker.py",
+        "staffa/_worker_names.py",
+        "staffa/_job_functions.py",
     ),
     "its place in the queue": ("staffa/_producer.py", "staffa/_cursor.py", "staffa/_watched.py"),
     "asyncio: its task and the event loop": ("asyncio/", "selectors.py", "_weakrefset.py"),

@@ -20,7 +20,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """Keep the workers of one test from the next."""
-    monkeypatch.setattr("staffa.worker._registry", {})
+    monkeypatch.setattr("staffa.worker._registry._workers", {})
 
 
 class Clock:

@@ -9,9 +9,10 @@ from typing import Any, TypedDict
 from staffa._admission import check_name, check_whole, tidy_tags, utc
 from staffa._arguments import json_object
 from staffa._job import ATTEMPTS, PRIORITIES, WAITING, AnyJob
+from staffa._job_functions import AnyWorker, class_of
 from staffa._spelling import hint
 from staffa.errors import InvalidJob
-from staffa.worker import AnyWorker, class_of, registered
+from staffa.worker import registered
 
 
 class Changes(TypedDict, total=False):

@@ -8,9 +8,10 @@ from typing import Any
 from staffa._admission import admitted
 from staffa._cron import Cron, CronEntry, entry_name, schedule
 from staffa._job import AnyJob
+from staffa._job_functions import class_of
 from staffa._spelling import unknown
 from staffa.errors import InvalidCron, JobError, UnknownWorker
-from staffa.worker import Worker, class_of, find, registered
+from staffa.worker import Worker, find, registered
 
 
 def crontab(configured: Sequence[Cron], timezone: str, *, with_workers: bool) -> list[CronEntry]:

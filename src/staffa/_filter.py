@@ -11,9 +11,9 @@ import msgspec
 from staffa._admission import is_text, tidy_tags
 from staffa._arguments import json_object
 from staffa._job import State, state_of
+from staffa._job_functions import AnyWorker, JobFunction, class_of
 from staffa._spelling import hint
 from staffa.errors import InvalidFilter, InvalidJob, JobError
-from staffa.worker import AnyWorker, JobFunction, class_of
 
 T = TypeVar("T")
 OneOrMore: TypeAlias = T | Iterable[T]

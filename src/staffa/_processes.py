@@ -33,8 +33,9 @@ from staffa._hands import RaisedApart
 from staffa._job import AnyJob, replace
 from staffa._running import Running, Stop
 from staffa._threads import Threads
+from staffa._worker_names import home
 from staffa.errors import ProcessDied
-from staffa.worker import Worker, home
+from staffa.worker import Worker
 
 # The path comes first: what follows may need it. `-P` keeps the working directory from hiding Python's own modules.
 PROGRAM = (

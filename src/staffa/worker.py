@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_changes
 from datetime import datetime, timedelta
-from functools import lru_cache, update_wrapper
-from pathlib import Path
+from functools import lru_cache
 from typing import (
     Any,
     ClassVar,
     Generic,
     Literal,
     ParamSpec,
-    TypeAlias,
     TypedDict,
     TypeVar,
     get_args,
-    overload,
 )
 
 from typing_extensions import Unpack
 
-from staffa._arguments import Parameters, Shape, shape_of
+from staffa._arguments import Shape, shape_of
 from staffa._backoff import retry_delay
 from staffa._cron import Cron, crons
 from staffa._enqueuer import Enqueuer, default_instance
@@ -34,7 +29,8 @@ from staffa._job import LONGEST_NAME, PRIORITIES, AnyJob, Job, Replacement, Uniq
 from staffa._spelling import hint
 from staffa._texts import texts
 from staffa._unique import replacement_of, unique_of
-from staffa.errors import InvalidCron, InvalidJob, InvalidWorker, UnknownWorker
+from staffa._worker_names import Registry, home, stored_name
+from staffa.errors import InvalidCron, InvalidJob, InvalidWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,7 +138,7 @@ class Worker:
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise InvalidWorker(_unknown_option(cls.__qualname__, next(iter(unknown))))
+            raise InvalidWorker(unknown_option(cls.__qualname__, next(iter(unknown))))
         super().__init_subclass__()
         given = {
             "queue": queue,
@@ -157,7 +153,7 @@ class Worker:
         }
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         changes |= {
-            "name": name or _stored_name(cls),
+            "name": name or stored_name(cls),
             "aliases": texts(f"{cls.__qualname__}: aliases", aliases, InvalidWorker),
             "cron": _crons(cls, cron),
         }
@@ -167,7 +163,7 @@ class Worker:
         if args is not None:
             cls.shape = shape_of(args)
         _check(cls)
-        register(cls)
+        _registry.add(cls, (cls.options.name, *cls.options.aliases))
 
     def perform(self, job: AnyJob) -> Any:
         """Do the work; `def` runs in a thread, `async def` on the event loop, unless `executor` says otherwise.
@@ -214,7 +210,7 @@ class Using(Generic[P]):
     def __init__(self, worker: type[Worker], bind: Callable[..., object], options: JobOptions) -> None:
         if options and (unknown := sorted(options.keys() - JobOptions.__annotations__.keys())):
             raise TypeError(
-                _unknown_option(f"{worker.__qualname__}.using()", unknown[0], JobOptions.__annotations__)
+                unknown_option(f"{worker.__qualname__}.using()", unknown[0], JobOptions.__annotations__)
             )
         self._worker, self._bind, self._options = worker, bind, options
 
@@ -259,113 +255,6 @@ def _put_over(job: AnyJob, options: JobOptions) -> AnyJob:
     return replace(job, **chosen)
 
 
-class JobFunction(Generic[P, R]):
-    """A function that can also be enqueued; called, it is what it was."""
-
-    def __init__(self, function: Callable[P, R], worker: type[Worker], parameters: Parameters) -> None:
-        update_wrapper(self, function)
-        self.worker = worker
-        self._function, self._parameters = function, parameters
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._function(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<job {self.worker.options.name}>"
-
-    def new(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
-        """Build a job without storing it."""
-        return self.using().new(*args, **kwargs)
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
-        """Store a job and give it back; blocks."""
-        return self.using().enqueue(*args, **kwargs)
-
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> AnyJob:
-        """Store a job and give it back; awaited."""
-        return await self.using().aenqueue(*args, **kwargs)
-
-    def using(self, **options: Unpack[JobOptions]) -> Using[P]:
-        """Set options of the next job: where it goes, when it runs, in whose transaction it is stored."""
-        return Using(self.worker, self._parameters.bind, options)
-
-
-AnyWorker: TypeAlias = type[Worker] | JobFunction[..., Any]
-
-
-class FunctionOptions(TypedDict, total=False):
-    """What `@job(...)` takes: the class keywords of `Worker`, and a backoff."""
-
-    queue: str
-    max_attempts: int
-    priority: int
-    tags: Sequence[str]
-    timeout: timedelta
-    recorded: bool
-    name: str
-    aliases: Sequence[str]
-    unique: Unique | bool
-    replace: Replacement
-    cron: str | Cron | Sequence[str | Cron]
-    executor: Executor
-    max_memory: int
-    backoff: Callable[[AnyJob], timedelta | float]
-
-
-@overload
-def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
-
-
-@overload
-def job(**options: Unpack[FunctionOptions]) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
-
-
-def job(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a plain typed function a job; it stays callable as it was.
-
-    Its annotations are its arguments' types: they are checked when a job is enqueued and when it runs.
-    Takes the class keywords of `Worker` except `args`, and `backoff(job)`. Raises `InvalidWorker`.
-    """
-    if function is None:
-        return lambda function: _function_job(function, options)
-    return _function_job(function, options)
-
-
-def _function_job(function: Callable[..., Any], options: dict[str, Any]) -> JobFunction[..., Any]:
-    if not inspect.isfunction(function):
-        raise InvalidWorker(f"@job is for functions, not {function!r}; subclass Worker instead")
-    parameters = Parameters(function)
-    backoff = options.pop("backoff", None)
-    known = (*FunctionOptions.__annotations__,)
-    if unknown := sorted(options.keys() - set(known)):
-        raise InvalidWorker(_unknown_option(f"@job on {function.__qualname__}", unknown[0], known))
-
-    if inspect.iscoroutinefunction(function):
-
-        async def perform_async(_: Worker, job: AnyJob) -> Any:
-            return await function(**job.args)
-
-        perform: Any = perform_async
-    else:
-
-        def perform_plain(_: Worker, job: AnyJob) -> Any:
-            return function(**job.args)
-
-        perform = perform_plain
-
-    body: dict[str, Any] = {
-        "__module__": function.__module__,
-        "__qualname__": function.__qualname__,
-        "__doc__": function.__doc__,
-        "perform": perform,
-        "shape": parameters,
-    }
-    if backoff is not None:
-        body["backoff"] = lambda _, failed: backoff(failed)
-    worker = types.new_class(function.__name__, (Worker,), options, lambda namespace: namespace.update(body))
-    return JobFunction(function, worker, parameters)
-
-
 def _one_object(*args: Any, **kwargs: Any) -> object:
     """Take arguments by keyword, or all of them as one object."""
     if args and (kwargs or len(args) > 1):
@@ -373,79 +262,8 @@ def _one_object(*args: Any, **kwargs: Any) -> object:
     return args[0] if args else kwargs
 
 
-# Names
-
-_registry: dict[str, type[Worker]] = {}
-
-
-def register(worker: type[Worker]) -> None:
-    """Make a worker known under its name and aliases. Raises `InvalidWorker` where another one has them."""
-    for name in (worker.options.name, *worker.options.aliases):
-        known = _registry.get(name)
-        if known is not None and _place(known) != _place(worker):
-            raise InvalidWorker(
-                f"{_place(worker)} and {_place(known)} are both named {name!r}: rename one of them"
-            )
-        _registry[name] = worker
-
-
-def find(name: str) -> type[Worker]:
-    """Find a worker that was registered; names never lead to an import. Raises `UnknownWorker`."""
-    try:
-        return _registry[name]
-    except KeyError:
-        raise UnknownWorker(
-            f"unknown worker {name!r}: no module that this process imported defines it; "
-            "name its module in `modules`, or its former name in `aliases`"
-        ) from None
-
-
-def registered() -> Mapping[str, type[Worker]]:
-    """Return all known workers by name, aliases included."""
-    return dict(_registry)
-
-
-def class_of(given: object) -> type[Worker] | None:
-    """Return the worker that is given by its class or its job function; None where it is neither."""
-    kind = given.worker if isinstance(given, JobFunction) else given
-    return kind if isinstance(kind, type) and issubclass(kind, Worker) else None
-
-
-def _place(worker: type[Worker]) -> str:
-    return f"{worker.__module__}.{worker.__qualname__}"
-
-
-def _stored_name(worker: type[Worker]) -> str:
-    module = worker.__module__
-    if module == "__main__":
-        module = _main_module(worker)
-    return f"{module}.{worker.__qualname__}"
-
-
-def home(worker: type[Worker]) -> str:
-    """Name the module from which another process can import a worker. Raises `InvalidWorker`."""
-    module = worker.__module__
-    if module == "__main__":
-        module = _main_module(worker)
-    if module == "__main__" or "<locals>" in worker.__qualname__:
-        raise InvalidWorker(
-            f"{worker.__qualname__} is defined where no other process can import it:"
-            ' executor="process" needs a worker at the top of a module'
-        )
-    return module
-
-
-def _main_module(worker: type[Worker]) -> str:
-    """Find the name under which another process can import what runs as the main module here."""
-    main = sys.modules["__main__"]
-    if spec := getattr(main, "__spec__", None):
-        return str(spec.name).removesuffix(".__main__") if spec.name != "__main__" else "__main__"
-    if file := getattr(main, "__file__", None):
-        return Path(file).stem
-    raise InvalidWorker(
-        f"{worker.__qualname__} is defined where no other process can import it: "
-        "give it a name, as in name='app.jobs.X'"
-    )
+_registry: Registry[Worker] = Registry()
+find, registered = _registry.find, _registry.registered
 
 
 def _check(worker: type[Worker]) -> None:
@@ -542,7 +360,6 @@ def performed(worker: Worker, job: AnyJob) -> Any:
     return answer
 
 
-def _unknown_option(
-    where: str, option: str, known: Iterable[str] = WorkerOptions.__dataclass_fields__
-) -> str:
+def unknown_option(where: str, option: str, known: Iterable[str] = WorkerOptions.__dataclass_fields__) -> str:
+    """Say that there is no such option, and which one may be meant."""
     return f"{where} has no option {option!r}; {hint(option, known)}"

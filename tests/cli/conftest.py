@@ -133,7 +133,7 @@ class Said:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the workers of one project from the next test."""
-    monkeypatch.setattr("staffa.worker._registry", {})
+    monkeypatch.setattr("staffa.worker._registry._workers", {})
 
 
 @pytest.fixture

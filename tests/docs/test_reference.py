@@ -10,9 +10,10 @@ from pages import ROOT
 from typer.main import get_command
 
 from staffa import Crontab, Lifeline, Pruner, Stager, errors, telemetry
+from staffa._job_functions import FunctionOptions
 from staffa.cli.app import app as cli
 from staffa.config import IN_ENVIRONMENT, IN_FILE, PREFIX, Config, duration, load
-from staffa.worker import FunctionOptions, JobOptions, WorkerOptions
+from staffa.worker import JobOptions, WorkerOptions
 
 DOCS = ROOT / "docs"
 INDENT = "\N{EN DASH}"

@@ -14,10 +14,11 @@ from typing_extensions import Unpack
 from staffa._bridge import at_once, refuse_inside_loop
 from staffa._filter import JobFilter
 from staffa._job import WAITING, AnyJob, State
+from staffa._job_functions import AnyWorker, class_of
 from staffa.engine import Engine
 from staffa.instance import Staffa
 from staffa.testing._shared import PAGE, check_options, kind_of, listed, runs_inline
-from staffa.worker import AnyWorker, class_of, find
+from staffa.worker import find
 
 TOLERANCE = timedelta(seconds=1)
 POLL_SECONDS = 0.01

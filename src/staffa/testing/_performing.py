@@ -15,10 +15,11 @@ from staffa._admission import admitted
 from staffa._bridge import refuse_inside_loop
 from staffa._hands import InThreads
 from staffa._job import AnyJob, Job, State, current, replace
+from staffa._job_functions import AnyWorker
 from staffa._running import Running
 from staffa._threads import Threads
 from staffa.testing._shared import check_options, kind_of
-from staffa.worker import AnyWorker, Worker, is_async, performed
+from staffa.worker import Worker, is_async, performed
 
 
 class PerformOptions(TypedDict, total=False):

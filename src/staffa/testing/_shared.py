@@ -9,11 +9,12 @@ import msgspec
 
 from staffa._filter import JobFilter
 from staffa._job import AnyJob
+from staffa._job_functions import AnyWorker, class_of
 from staffa._spelling import hint
 from staffa.engine import Engine
 from staffa.engines.inline import InlineEngine
 from staffa.instance import Staffa
-from staffa.worker import AnyWorker, Worker, class_of
+from staffa.worker import Worker
 
 PAGE = 500
 
