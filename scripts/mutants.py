@@ -368,7 +368,7 @@ MUTANTS = [
     Mutant(
         "Whatever happens in whatever order: an outcome that was recorded is not called late",
         "outcomes handed in again are compared with what the job is",
-        ((f"{SQL}/engine.py", "elif not (same_take and state == ack.after.state):", "else:"),),
+        ((f"{SQL}/settling.py", "elif not (same_take and state == ack.after.state):", "else:"),),
         "whatever_happens",
     ),
     Mutant(

@@ -25,7 +25,8 @@ from staffa.engines._postgres_examination import examine
 from staffa.engines._postgres_reindexing import rebuild
 from staffa.engines._postgres_session import READ_ONLY, AsyncSession, PlainSession, adapt, sql, translating
 from staffa.engines._postgres_tables import PostgresTables
-from staffa.engines._sql.engine import Connection, InsideTransaction, SqlEngine
+from staffa.engines._sql.connection import Connection, InsideTransaction
+from staffa.engines._sql.engine import SqlEngine
 from staffa.engines._sql.migrations import migrations
 from staffa.engines._sql.session import Session
 from staffa.errors import (

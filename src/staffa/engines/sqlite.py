@@ -17,7 +17,8 @@ from staffa._finding import Finding
 from staffa.engine import Engine, Reindexed, TablesStatus
 from staffa.engines import _sqlite_tables as tables
 from staffa.engines._containment import teach
-from staffa.engines._sql.engine import Connection, InsideTransaction, SqlEngine
+from staffa.engines._sql.connection import Connection, InsideTransaction
+from staffa.engines._sql.engine import SqlEngine
 from staffa.engines._sql.migrations import checked, script
 from staffa.engines._sql.session import Session
 from staffa.engines._sqlite_examination import examine

@@ -26,7 +26,8 @@ from staffa._clock import instant, utc_now
 from staffa._job import AnyJob
 from staffa.engine import Database, Engine
 from staffa.engines._containment import teach
-from staffa.engines._sql.engine import InsideTransaction, SqlEngine
+from staffa.engines._sql.connection import InsideTransaction
+from staffa.engines._sql.engine import SqlEngine
 from staffa.engines._sql.rows import Row, notification, read_job, read_moment, written
 from staffa.engines._sql.session import Session
 from staffa.engines._sql.statements import Statement, split, statement

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
 from staffa import _lifecycle
-from staffa._clock import LONGEST_DELAY, instant, utc_now
+from staffa._clock import LONGEST_DELAY
 from staffa._cursor import START, Position
 from staffa._filter import LARGEST_ID, LISTED, JobFilter
 from staffa._job import AnyJob, Progress, State, replace
 from staffa._pauses import Pause
 from staffa._signals import Action
 from staffa.engine import (
-    SOON,
     Ack,
     Backlog,
     Beat,
@@ -37,6 +35,7 @@ from staffa.engine import (
     Waiting,
 )
 from staffa.engines._sql import keys
+from staffa.engines._sql.connection import Connection
 from staffa.engines._sql.rows import (
     Row,
     conditions,
@@ -45,48 +44,26 @@ from staffa.engines._sql.rows import (
     moment_of,
     new_rows,
     read_moment,
-    settled_row,
     stored_jobs,
     updated_row,
     written,
 )
 from staffa.engines._sql.session import Session
-from staffa.errors import UnstorableData, UnsupportedConnection
-from staffa.notifier import DUE, LEADER, SIGNAL, Payload
+from staffa.engines._sql.settling import (
+    NOWHERE,
+    is_plain,
+    settle,
+    settle_each,
+    sorted_out,
+    tell_of_due,
+    whereabouts,
+)
+from staffa.engines._sql.ticks import record
+from staffa.notifier import LEADER, SIGNAL, Payload
 from staffa.telemetry import Telemetry, told
-
-logger = logging.getLogger("staffa")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-UNSTORABLE = (UnstorableData, UnicodeEncodeError)
-NOWHERE: Row = (None, None, None)
-TO_STAGE = frozenset({State.SCHEDULED, State.RETRYABLE})
-
-
-class Connection(Protocol):
-    """A database, as narrow as the engine needs it: it gives each word a session."""
-
-    looks_first: bool = False
-    """Whether a look costs less than a word that finds nothing to write."""
-
-    def write(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
-
-    def exchange(self, body: Callable[[Session], Coroutine[Any, Any, T]], acks: int) -> Awaitable[T]:  # noqa: ARG002 - for who minds
-        """Write what hands in so many acks and takes jobs, whose statements may each stand alone."""
-        return self.write(body)
-
-    def read(self, body: Callable[[Session], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
-
-    def reindex(self, indexes: Sequence[str], within: timedelta) -> Awaitable[Reindexed]: ...
-
-
-class InsideTransaction(Connection):
-    """What a connection cannot do that is in a caller's transaction."""
-
-    async def reindex(self, *_: object) -> Reindexed:
-        raise UnsupportedConnection("indexes cannot be rebuilt inside a transaction")
 
 
 def word(
@@ -145,7 +122,7 @@ class SqlEngine:
         given, kinds = new_rows(jobs)
         rows = await db.run("insert_jobs", **given, now=now, channel=self._channel)
         stored = stored_jobs(jobs, kinds, rows)
-        await self._tell_of_due(db, stored, stored[0].inserted_at)
+        await tell_of_due(db, stored, stored[0].inserted_at)
         return stored
 
     # What runs
@@ -179,10 +156,10 @@ class SqlEngine:
         other: list[Ack] = []
         missed: list[Ack] = []
         for ack in finished:
-            (plain if _is_plain(ack) else other).append(ack)
+            (plain if is_plain(ack) else other).append(ack)
 
         if other:
-            settled = await self._settle_each(db, other, now)
+            settled = await settle_each(db, other, now)
             missed += [ack for ack in other if fence(ack.held) not in settled]
 
         position = after or START
@@ -201,7 +178,7 @@ class SqlEngine:
         acked, taken = await db.exchanged(rows)
         if acked < len(plain):
             missed += plain
-        again, bounced = await self._sorted_out(db, producer, missed) if missed else ([], [])
+        again, bounced = await sorted_out(db, producer, missed) if missed else ([], [])
         return Exchanged(taken, again, bounced)
 
     @word
@@ -210,7 +187,7 @@ class SqlEngine:
         handed_back = [db.job(row) for row in rows]
         if not held:
             return Reconciled(handed_back, [])
-        found = await self._found(db, [job.id for job in held])
+        found = await whereabouts(db, [job.id for job in held])
         here = (State.EXECUTING, producer.id)
         lost = [
             replace(job, state=State(state) if state and take == job.take else State.AVAILABLE)
@@ -291,7 +268,7 @@ class SqlEngine:
                 return []
             now = now or await _clock(db)
             acks = [Ack(job, _lifecycle.rescued(job, now)) for job in orphans]
-            await self._settle(db, acks, now)
+            await settle(db, acks, now)
             return [ack.after for ack in acks]
 
     @word
@@ -355,7 +332,7 @@ class SqlEngine:
                 Ack(job, replace(job, state=State.CANCELLED, cancelled_at=moment))
                 for job in await self._locked(db, wanted.only(_lifecycle.CANCELLABLE))
             ]
-            await self._settle(db, acks)
+            await settle(db, acks)
             return [Cancelled(ack.after, ack.held.state) for ack in acks]
 
     @word
@@ -373,7 +350,7 @@ class SqlEngine:
                     acks.append(Ack(job, _lifecycle.retried(job, moment)))
                     held.give(acks[-1].after)
                 retried.append(Retried(job.id or 0, holder or acks[-1].after))
-            await self._settle(db, acks)
+            await settle(db, acks)
             await keys.claim(db, held.given)
             return retried
 
@@ -393,7 +370,7 @@ class SqlEngine:
             rows = [updated_row(*each) for each in zip(jobs, changed, strict=True)]
             if rows:
                 await db.run("update_jobs", changed=written(rows), ids=[job.id for job in jobs])
-                await self._tell_of_due(db, changed, moment)
+                await tell_of_due(db, changed, moment)
             return changed
 
     # What people see
@@ -412,7 +389,7 @@ class SqlEngine:
 
     @look
     async def states(self, db: Session, ids: Sequence[int]) -> dict[int, State]:
-        found = await self._found(db, ids)
+        found = await whereabouts(db, ids)
         return {job_id: State(row[0]) for job_id, row in found.items() if job_id is not None}
 
     @look
@@ -484,7 +461,7 @@ class SqlEngine:
         self, db: Session, ticks: Sequence[CronTick], *, now: datetime | None = None
     ) -> list[AnyJob]:
         async with db.together():
-            return await self._record(db, ticks, now)
+            return await record(db, ticks, now, self._store)
 
     @word
     async def boot(
@@ -494,7 +471,7 @@ class SqlEngine:
         async with db.together():
             booting = {row[0] for row in await db.run("mark_boot", entries=entries, started=started, now=now)}
             await db.run("touch_boot", entries=entries, now=now)
-            return await self._record(db, [tick for tick in ticks if tick.entry in booting], now)
+            return await record(db, [tick for tick in ticks if tick.entry in booting], now, self._store)
 
     @word
     async def prune_ticks(self, db: Session, age: timedelta, *, now: datetime | None = None) -> None:
@@ -507,75 +484,7 @@ class SqlEngine:
             for entry, since, newest, job_id in await db.run("list_ticks", entries=list(entries))
         ]
 
-    async def _record(self, db: Session, ticks: Sequence[CronTick], now: datetime | None) -> list[AnyJob]:
-        """Record ticks; a row that somebody else is about to record is waited for."""
-        if not ticks:
-            return []
-        ticks = [each._replace(tick=each.tick.astimezone(UTC)) for each in ticks]
-        given = [{"entry": each.entry, "tick": instant(each.tick)} for each in ticks]
-        recorded = {
-            (entry, moment_of(tick))
-            for entry, tick in await db.run("record_ticks", ticks=written(given), now=now)
-        }
-        new = [(each, job) for each in ticks if (job := each.job) and (each.entry, each.tick) in recorded]
-        stored = await self._store(db, [job for _, job in new], now)
-        named = [
-            {"entry": each.entry, "tick": instant(each.tick), "job_id": job.id}
-            for (each, _), job in zip(new, stored, strict=True)
-        ]
-        if named:
-            await db.run("name_ticks", ticks=written(named))
-        return stored
-
-    # The one way of writing what a job became
-
-    async def _settle(self, db: Session, acks: Sequence[Ack], now: datetime | None = None) -> set[int]:
-        """Write what jobs became, where they still are as they were; give the fences of those."""
-        if not acks:
-            return set()
-        rows = await db.run(
-            "settle_jobs", settled=written([settled_row(ack) for ack in acks]), ids=[a.held.id for a in acks]
-        )
-        await self._tell_of_due(db, [ack.after for ack in acks], now)
-        return {row[0] for row in rows}
-
-    async def _tell_of_due(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> None:
-        """Tell whoever stages where a job is due so soon that he may not look before."""
-        soon = (now or utc_now()) + SOON
-        if any(job.state in TO_STAGE and job.scheduled_at and job.scheduled_at <= soon for job in jobs):
-            await db.tell(DUE, [{}])
-
-    async def _settle_each(self, db: Session, acks: Sequence[Ack], now: datetime | None) -> set[int]:
-        """Settle all in one statement; where the database refuses a value, one by one, so that it blocks nobody."""
-        try:
-            return await self._settle(db, acks, now)
-        except UNSTORABLE:
-            settled: set[int] = set()
-            for ack in acks:
-                try:
-                    settled |= await self._settle(db, [ack], now)
-                except UNSTORABLE as error:
-                    logger.error("the outcome of job %s cannot be stored: %s", ack.held.id, error)  # noqa: TRY400 - the row is to blame, no code
-            return settled
-
-    async def _sorted_out(
-        self, db: Session, producer: ProducerInfo, missed: Sequence[Ack]
-    ) -> tuple[list[Ack], list[Ack]]:
-        """Tell acks to hand in again from those that came too late; the others were applied before."""
-        found = await self._found(db, [ack.held.id for ack in missed])
-        again, bounced = [], []
-        for ack in missed:
-            state, take, by = found.get(ack.held.id, NOWHERE)
-            same_take = take == ack.held.take and by == producer.id
-            if same_take and state == State.EXECUTING:
-                again.append(ack)
-            elif not (same_take and state == ack.after.state):
-                bounced.append(ack)
-        return again, bounced
-
-    async def _found(self, db: Session, ids: Sequence[int | None]) -> dict[int | None, Row]:
-        """Look where jobs are now: state, take and producer by id."""
-        return {row[0]: row[1:] for row in await db.run("held_jobs", ids=list(ids))}
+    # Which jobs are meant
 
     async def _locked(self, db: Session, wanted: JobFilter) -> list[AnyJob]:
         """Lock jobs in order of id, so that two who do so never wait for each other; give them as they are now."""
@@ -586,15 +495,6 @@ class SqlEngine:
         if wanted.matches_none:
             return []
         return await db.run(filtered(name, wanted), **conditions(wanted), **params)
-
-
-def _is_plain(ack: Ack) -> bool:
-    """Tell whether nothing but the state changed, so that the short way will do."""
-    return (
-        ack.after.state is State.COMPLETED
-        and ack.after.meta is ack.held.meta
-        and ack.after.errors is ack.held.errors
-    )
 
 
 async def _clock(db: Session) -> datetime:
