@@ -135,8 +135,11 @@ class Sqlite:
         self._copies += 1
         folder.mkdir()
         try:
-            shutil.copy(template, folder / "jobs.db")
-            yield f"sqlite:///{folder / 'jobs.db'}"
+            file = folder / "jobs.db"
+            shutil.copy(template, file)
+            with file.open("rb") as copied:
+                os.fsync(copied.fileno())  # or who works with it would wait until all of it is on the disk
+            yield f"sqlite:///{file}"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench import raw_postgres
 from bench.databases import Site
+from bench.disk import Syncs, watched
 from bench.filling import Filling
 from bench.jobs import QUEUE, Marking
 from bench.lab import Lab
@@ -26,6 +28,7 @@ PAUSE_SECONDS = 0.006
 PATIENCE_SECONDS = 20.0
 AHEAD = timedelta(seconds=2)
 LIMIT = 10
+LATE_MS = 100
 
 
 def latency_postgres(lab: Lab, key: str, what: str) -> RowResult:
@@ -67,15 +70,23 @@ def latency_sqlite(lab: Lab, key: str, what: str) -> RowResult:
 
 
 def scheduled(lab: Lab, key: str, what: str) -> RowResult:
-    """Let jobs fall due one after another while many more wait for a later day."""
+    """Let jobs fall due one after another while many more wait for a later day.
+
+    Each commit waits for the disk, so the disk is watched beside them.
+    """
     checks, figures = [], []
     for site in (lab.postgres, lab.sqlite):
-        late: list[list[float]] = []
+        rounds = []
         for number in range(lab.scale.repeats):
             lab.say(f"round {number + 1}: scheduled jobs, {site.kind}")
-            late.append(_lateness(lab, site))
-        checks.append(at_most(100, f"p99 late, {site.kind}", _percentiles(late, 99), "ms"))
+            rounds.append(_falling_due(lab, site))
+        late = [each.late for each in rounds]
+        checks.append(at_most(LATE_MS, f"p99 late, {site.kind}", _percentiles(late, 99), "ms"))
         figures += _latency_figures(site.kind, late)
+        prompt = _percentiles([each.late_without_stalls for each in rounds], 99)
+        figures.append(Figure(f"{site.kind}, p99 of jobs due while no stall of the disk", "ms", prompt))
+        slowest = [each.syncs.slowest * 1000 for each in rounds]
+        figures.append(Figure(f"{site.kind}, longest write and sync of one page beside", "ms", slowest))
     return RowResult(key, what, checks, figures)
 
 
@@ -109,11 +120,31 @@ def _latencies(lab: Lab, url: str, between: Callable[[], object]) -> list[float]
         return _run(enqueue())
 
 
-def _lateness(lab: Lab, site: Site) -> list[float]:
+@dataclass(frozen=True)
+class _Due:
+    """When jobs were due and how late they began, in seconds, and what the disk did meanwhile."""
+
+    due: list[float]
+    late: list[float]
+    syncs: Syncs
+
+    @property
+    def late_without_stalls(self) -> list[float]:
+        """How late those were that the disk did not hold up while they had to begin; all, where it always did."""
+        prompt = [
+            late
+            for due, late in zip(self.due, self.late, strict=True)
+            if not self.syncs.stalled(due, due + LATE_MS / 1000)
+        ]
+        return prompt or self.late
+
+
+def _falling_due(lab: Lab, site: Site) -> _Due:
     tally = lab.tally(lab.scale.samples)
     with ExitStack() as around:
         url = around.enter_context(lab.filled(site, Filling(scheduled=lab.scale.waiting)))
         around.enter_context(lab.worker(url, tally, queues=f"{QUEUE}:100"))
+        syncs = around.enter_context(watched(lab.folder))
         staffa = Staffa(url, run_queues=False)
         wall, monotonic = datetime.now(UTC), time.monotonic()
         spread = timedelta(seconds=lab.scale.under_load) / lab.scale.samples
@@ -127,7 +158,8 @@ def _lateness(lab: Lab, site: Site) -> list[float]:
 
         starts = _run(wait())
         staffa.close()
-    return [start - (monotonic + later.total_seconds()) for start, later in zip(starts, due, strict=True)]
+    at = [monotonic + later.total_seconds() for later in due]
+    return _Due(at, [start - when for start, when in zip(starts, at, strict=True)], syncs)
 
 
 async def _marked(tally: Tally, slot: int) -> float:
