@@ -7,6 +7,7 @@ import pytest
 from contract import NOW, SECOND, Trial, ids, job
 from staffa import State
 from staffa._filter import JobFilter
+from staffa._job import replace
 from staffa.errors import UnstorableData
 
 MICROSECOND = timedelta(microseconds=1)
@@ -82,6 +83,18 @@ async def test_jobs_of_many_kinds_inserted_together_keep_what_is_their_own(any_w
         )
         assert repr(mine.meta.get("n")) == repr(theirs.meta.get("n"))
         assert mine.scheduled_at == (theirs.scheduled_at or NOW)
+
+
+LATER = [{"schedule_in": delay} for delay in (-SECOND, timedelta(0), MICROSECOND, timedelta(days=3_000_000))]
+
+
+async def test_a_job_alone_is_stored_as_one_among_others(any_way_in: Trial):
+    for fields in ({}, *OWN_WAYS, *LATER):
+        given = job(args=ODD_ARGS, **fields)
+        [alone] = await any_way_in.insert(given)
+        among = await any_way_in.insert(given, job("another.Worker"), given)
+        assert [replace(each, id=alone.id) for each in (among[0], among[2])] == [alone, alone]
+        assert await any_way_in.get(alone) == alone
 
 
 async def test_a_job_without_a_time_is_available_now(any_way_in: Trial):

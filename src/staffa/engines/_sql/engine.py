@@ -42,8 +42,10 @@ from staffa.engines._sql.rows import (
     fence,
     filtered,
     moment_of,
+    new_row,
     new_rows,
     read_moment,
+    stored_job,
     stored_jobs,
     updated_row,
     written,
@@ -119,11 +121,19 @@ class SqlEngine:
     async def _insert(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
         if not jobs:
             return []
-        given, kinds = new_rows(jobs)
-        rows = await db.run("insert_jobs", **given, now=now, channel=self._channel)
-        stored = stored_jobs(jobs, kinds, rows)
+        stored = await (self._insert_one if len(jobs) == 1 else self._insert_many)(db, jobs, now)
         await tell_of_due(db, stored, stored[0].inserted_at)
         return stored
+
+    async def _insert_one(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
+        [job] = jobs
+        [row] = await db.run("insert_job", **new_row(job), now=now, channel=self._channel)
+        return [stored_job(job, row)]
+
+    async def _insert_many(self, db: Session, jobs: Sequence[AnyJob], now: datetime | None) -> list[AnyJob]:
+        given, kinds = new_rows(jobs)
+        rows = await db.run("insert_jobs", **given, now=now, channel=self._channel)
+        return stored_jobs(jobs, kinds, rows)
 
     # What runs
 

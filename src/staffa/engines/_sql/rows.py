@@ -56,6 +56,16 @@ def fenced(job_id: int, take: int) -> int:
     return (job_id << TAKE_BITS) + take
 
 
+def new_row(job: AnyJob) -> dict[str, Any]:
+    """Write a job that is stored alone."""
+    return {
+        **_options(job),
+        "args": written(job.args),
+        "meta": written(job.meta),
+        "unique_key": job.unique_key,
+    }
+
+
 def new_rows(jobs: Sequence[AnyJob]) -> tuple[dict[str, str], list[int]]:
     """Write jobs with what many have in common apart: of each alone its arguments, its kind and its unique key.
 
@@ -97,13 +107,14 @@ def _kind(job: AnyJob) -> Hashable:
 
 
 def _kind_row(number: int, job: AnyJob, before_last: int) -> dict[str, Any]:
+    return {"number": number, "before_last": before_last, "meta": job.meta, **_options(job)}
+
+
+def _options(job: AnyJob) -> dict[str, Any]:
     return {
-        "number": number,
-        "before_last": before_last,
-        "state": job.state,
+        "state": job.state.value,
         "queue": job.queue,
         "worker": job.worker,
-        "meta": job.meta,
         "tags": job.tags,
         "priority": job.priority,
         "max_attempts": job.max_attempts,
@@ -218,24 +229,30 @@ def read_job(row: Row, *, json: Callable[[Any], Any], moment: Callable[[Any], da
     )
 
 
+def stored_job(job: AnyJob, row: Row) -> AnyJob:
+    """Read what became of a job on its way in."""
+    return replace(job, id=row[0], **_decided(row))
+
+
 def stored_jobs(jobs: Sequence[AnyJob], numbers: Sequence[int], rows: Sequence[Row]) -> list[AnyJob]:
     """Read what became of jobs on their way in, and of their kinds; ids rise in the order in which jobs were given."""
-    kinds = [
-        {
-            "state": State(row[1]),
-            "inserted_at": read_moment(row[2]),
-            "scheduled_at": read_moment(row[3]),
-            "schedule_in": None,
-            "unique": None,
-            "replace": None,
-        }
-        for row in rows
-    ]
+    kinds = [_decided(row) for row in rows]
     ids = _ids(rows[0][0], len(jobs))
     return [
         replace(job, id=job_id, **kinds[number])
         for job, number, job_id in zip(jobs, numbers, ids, strict=True)
     ]
+
+
+def _decided(row: Row) -> dict[str, Any]:
+    return {
+        "state": State(row[1]),
+        "inserted_at": read_moment(row[2]),
+        "scheduled_at": read_moment(row[3]),
+        "schedule_in": None,
+        "unique": None,
+        "replace": None,
+    }
 
 
 def _ids(given: int | Buffer, count: int) -> Sequence[int]:
