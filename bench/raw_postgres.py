@@ -37,7 +37,7 @@ INSERT_HEAD = "insert into oban_jobs (queue, worker, args)"
 INSERT_ONE = (
     f"{INSERT_HEAD} values (%(queue)s, %(worker)s, %(args)s)"
     " returning id, pg_notify(%(channel)s, json_build_object('queue', queue)::text)"
-)
+).encode()
 
 Handles = Sequence[Any]
 Exchange = Callable[[Handles, Sequence[int], int], tuple[Handles, Sequence[int]]]
@@ -78,25 +78,31 @@ def _own(connection: psycopg.Connection[Any], other: psycopg.Connection[Any]) ->
 
 def _lean(key: str, kind: str) -> Callable[[psycopg.Connection[Any], psycopg.Connection[Any]], Exchange]:
     """Exchange with a statement that is fenced too, but does and gives only what it must."""
-    statement = LEAN_EXCHANGE.format(key=key, which=f"{key} = any(%(handles)s::{kind}[])").encode()
+    statement = lean(key, kind)
 
     def on(connection: psycopg.Connection[Any], _: psycopg.Connection[Any]) -> Exchange:
         def exchange(handles: Handles, fences: Sequence[int], demand: int) -> tuple[Handles, Sequence[int]]:
-            rows = connection.execute(
-                statement,
-                {
-                    "handles": _array(handles),
-                    "fences": list(fences),
-                    "producer": "raw",
-                    "queue": QUEUE,
-                    "demand": demand,
-                },
-            ).fetchall()
+            rows = connection.execute(statement, lean_values(handles, fences, demand)).fetchall()
             return [row[2] for row in rows], [fenced(row[0], row[1]) for row in rows]
 
         return exchange
 
     return on
+
+
+def lean(key: str, kind: str) -> bytes:
+    """Write the lean statement for one way of finding rows again."""
+    return LEAN_EXCHANGE.format(key=key, which=f"{key} = any(%(handles)s::{kind}[])").encode()
+
+
+def lean_values(handles: Handles, fences: Sequence[int], demand: int) -> dict[str, Any]:
+    return {
+        "handles": _array(handles),
+        "fences": list(fences),
+        "producer": "raw",
+        "queue": QUEUE,
+        "demand": demand,
+    }
 
 
 def _array(values: Sequence[Any]) -> str:
@@ -162,16 +168,19 @@ INSERTS: dict[str, tuple[str, Callable[[int], Any]]] = {
 }
 
 
+def one(**args: Any) -> dict[str, str]:
+    """Write the values of one job."""
+    return {"queue": QUEUE, "worker": WORKER, "args": json.dumps(args), "channel": CHANNEL}
+
+
 class Single:
     """Single-row inserts that wake listeners, one after another on one connection."""
 
     def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url, **CONNECTION_OPTIONS)
+        self._connection, self._values = psycopg.connect(url, **CONNECTION_OPTIONS), one()
 
     def one(self) -> None:
-        self._connection.execute(
-            INSERT_ONE.encode(), {"queue": QUEUE, "worker": WORKER, "args": "{}", "channel": CHANNEL}
-        ).fetchone()
+        self._connection.execute(INSERT_ONE, self._values).fetchone()
 
     def close(self) -> None:
         self._connection.close()
@@ -184,13 +193,12 @@ class Single:
 def listening(url: str) -> Iterator[Callable[[], float]]:
     """Give what stores a job on one connection, hears of it on another one, takes it, and says how long that took."""
     with _connected(url) as connection, _connected(url) as other:
-        exchange = EXCHANGES["lean, by id"](connection, other)
+        exchange, values = EXCHANGES["lean, by id"](connection, other), one()
         connection.execute(f'listen "{CHANNEL}"'.encode())
-        values = {"queue": QUEUE, "worker": WORKER, "args": "{}", "channel": CHANNEL}
 
         def arrival() -> float:
             began = time.perf_counter()
-            other.execute(INSERT_ONE.encode(), values)
+            other.execute(INSERT_ONE, values)
             for _ in connection.notifies(timeout=10, stop_after=1):
                 pass
             handles, fences = exchange([], [], 1)

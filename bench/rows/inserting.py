@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
-from bench import raw_postgres, raw_sqlite
+from bench import raw_awaited, raw_postgres, raw_sqlite
 from bench.contenders import CONTENDERS
 from bench.databases import Site
 from bench.filling import Filling
@@ -19,6 +19,8 @@ from staffa import Job, Staffa, Unique
 
 STAFFA, UNIQUE = "Staffa, insert_all", "Staffa, insert_all of unique jobs"
 BUILDING, RAW = "Staffa, building the jobs and insert_all", "raw multi-row insert"
+AENQUEUE, RAW_SINGLE = "Staffa, aenqueue", "raw single-row insert and pg_notify"
+RAW_AWAITED = "the same, awaited"
 SPEED = "rows/s"
 BLOCK = 50
 
@@ -66,36 +68,48 @@ def bulk_sqlite(lab: Lab, key: str, what: str) -> RowResult:
 
 def single(lab: Lab, key: str, what: str) -> RowResult:
     """Take turns every few jobs, as commits are as fast as the disk is at that moment."""
-    ours, raw = [], []
+    found: dict[str, list[float]] = {AENQUEUE: [], RAW_SINGLE: [], RAW_AWAITED: []}
     for number in range(lab.scale.rounds):
         lab.say(f"round {number + 1}: one at a time")
         with lab.filled(lab.postgres, Filling()) as url, asyncio.Runner() as runner:
-            mine, theirs = runner.run(_in_turns(url, lab.scale.singles))
-        ours.append(mine)
-        raw.append(theirs)
-    checks = [at_least(0.8, "aenqueue / raw single-row insert", ratios(ours, raw))]
-    return _row(key, what, checks, {"Staffa, aenqueue": ours, "raw single-row insert and pg_notify": raw})
+            for name, speed in runner.run(_one_at_a_time(url, lab.scale.singles)).items():
+                found[name].append(speed)
+    checks = [at_least(0.8, "aenqueue / raw single-row insert", ratios(found[AENQUEUE], found[RAW_SINGLE]))]
+    return _row(key, what, checks, found)
 
 
-async def _in_turns(url: str, seconds: float) -> tuple[float, float]:
-    ours = theirs = 0.0
-    count = 0
+async def _one_at_a_time(url: str, seconds: float) -> dict[str, float]:
     raw = raw_postgres.Single(url)
-    async with Staffa(url, run_queues=False, default=True) as staffa:
-        ends = time.monotonic() + 2 * seconds
-        enqueue = Noop.using(instance=staffa).aenqueue
-        while time.monotonic() < ends:
+
+    async def blocking() -> None:
+        raw.one()
+
+    async with Staffa(url, run_queues=False) as staffa, await raw_awaited.connected(url) as connection:
+        speeds = await _in_turns(
+            {
+                AENQUEUE: Noop.using(instance=staffa).aenqueue,
+                RAW_SINGLE: blocking,
+                RAW_AWAITED: lambda: raw_awaited.insert(connection),
+            },
+            seconds,
+        )
+    raw.close()
+    return speeds
+
+
+async def _in_turns(inserts: dict[str, Callable[[], Awaitable[object]]], seconds: float) -> dict[str, float]:
+    """Give how many a second each stores, of so many seconds each."""
+    took = dict.fromkeys(inserts, 0.0)
+    count = 0
+    ends = time.monotonic() + len(inserts) * seconds
+    while time.monotonic() < ends:
+        for name, insert in inserts.items():
             began = time.perf_counter()
             for _ in range(BLOCK):
-                await enqueue()
-            between = time.perf_counter()
-            for _ in range(BLOCK):
-                raw.one()
-            ours += between - began
-            theirs += time.perf_counter() - between
-            count += BLOCK
-    raw.close()
-    return count / ours, count / theirs
+                await insert()
+            took[name] += time.perf_counter() - began
+        count += BLOCK
+    return {name: count / each for name, each in took.items()}
 
 
 def _on(lab: Lab, site: Site, measure: Callable[[str], float]) -> float:

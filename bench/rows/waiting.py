@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from bench import raw_postgres
+from bench import raw_awaited, raw_postgres
 from bench.databases import Site
 from bench.disk import Syncs, watched
+from bench.environments import ROOT
 from bench.filling import Filling
 from bench.jobs import QUEUE, Marking
 from bench.lab import Lab
-from bench.processes import Failed
+from bench.processes import Failed, Program
 from bench.results import Figure, RowResult, at_most, percentile, quantiles, ratios
 from bench.tally import Tally
 from staffa import Staffa
 from staffa.cli.bench.ours import latencies
 from staffa.cli.bench.sqlite import SqliteBench
+
+T = TypeVar("T")
 
 WARM_UP = 20
 PAUSE_SECONDS = 0.006
@@ -32,19 +36,24 @@ LATE_MS = 100
 
 
 def latency_postgres(lab: Lab, key: str, what: str) -> RowResult:
-    """Enqueue in one process, start in another, and take turns with a raw loop that listens."""
-    ours: list[list[float]] = []
-    raw: list[list[float]] = []
+    """Enqueue in one process, start in another, and take turns with a raw loop that listens.
+
+    A second raw loop is laid out as Staffa is.
+    """
+    rounds = []
     for number in range(lab.scale.repeats):
         lab.say(f"round {number + 1}: latency")
-        mine, theirs = _beside_raw(lab)
-        ours.append(mine)
-        raw.append(theirs)
+        rounds.append(_beside_raw(lab))
+    ours, raw, across = map(list, zip(*rounds, strict=True))
     checks = [
         at_most(2.5, "p50", _percentiles(ours, 50), "ms"),
         at_most(1.5, "p99 / p99 of a raw LISTEN loop", ratios(_percentiles(ours, 99), _percentiles(raw, 99))),
     ]
-    figures = [*_latency_figures("Staffa", ours), *_latency_figures("raw LISTEN loop", raw)]
+    figures = [
+        *_latency_figures("Staffa", ours),
+        *_latency_figures("raw LISTEN loop", raw),
+        *_latency_figures("the same, awaited and across two processes", across),
+    ]
     series = {"Staffa, PostgreSQL": _milliseconds(ours), "raw LISTEN loop": _milliseconds(raw)}
     return RowResult(key, what, checks, figures, series=series)
 
@@ -56,7 +65,7 @@ def latency_sqlite(lab: Lab, key: str, what: str) -> RowResult:
         lab.say(f"round {number + 1}: latency on SQLite")
         with lab.filled(lab.sqlite, Filling()) as url:
             alone.append(latencies(SqliteBench(url), lab.scale.samples))
-            across.append(_latencies(lab, url, lambda: None))
+            across.append(_run(_latencies(lab, url, _nothing)))
     checks = [
         at_most(1, "p50 in one process", _percentiles(alone, 50), "ms"),
         at_most(5, "p50 across two", _percentiles(across, 50), "ms"),
@@ -90,34 +99,54 @@ def scheduled(lab: Lab, key: str, what: str) -> RowResult:
     return RowResult(key, what, checks, figures)
 
 
-def _beside_raw(lab: Lab) -> tuple[list[float], list[float]]:
-    raw: list[float] = []
+def _beside_raw(lab: Lab) -> tuple[list[float], list[float], list[float]]:
     with ExitStack() as around:
-        url, other = (around.enter_context(lab.filled(lab.postgres, Filling())) for _ in range(2))
-        arrival = around.enter_context(raw_postgres.listening(other))
-        ours = _latencies(lab, url, lambda: raw.append(arrival()))
-    return ours, raw[WARM_UP:]
+        url, alone, parted = (around.enter_context(lab.filled(lab.postgres, Filling())) for _ in range(3))
+        arrival = around.enter_context(raw_postgres.listening(alone))
+        tally = lab.tally(lab.scale.samples + WARM_UP)
+        around.enter_context(_raw_listener(lab, parted, tally))
+        raw: list[float] = []
+        across: list[float] = []
+
+        async def in_turns() -> list[float]:
+            async with await raw_awaited.connected(parted) as connection:
+
+                async def between(slot: int) -> None:
+                    raw.append(arrival())
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    began = time.monotonic()
+                    await raw_awaited.insert(connection, slot=slot)
+                    across.append(await _marked(tally, slot) - began)
+
+                return await _latencies(lab, url, between)
+
+        return _run(in_turns()), raw[WARM_UP:], across[WARM_UP:]
 
 
-def _latencies(lab: Lab, url: str, between: Callable[[], object]) -> list[float]:
+def _raw_listener(lab: Lab, url: str, tally: Tally) -> Program:
+    command = [sys.executable, "-m", raw_awaited.__name__, url, str(tally.path)]
+    return Program(command, log=lab.file("raw.log"), cwd=ROOT)
+
+
+async def _latencies(lab: Lab, url: str, between: Callable[[int], Awaitable[None]]) -> list[float]:
     """Give the seconds from enqueueing here to the start in a worker's process."""
     samples = lab.scale.samples + WARM_UP
     tally = lab.tally(samples)
-
-    async def enqueue() -> list[float]:
-        found = []
+    found = []
+    with lab.worker(url, tally, queues=f"{QUEUE}:{LIMIT}"):
         async with Staffa(url, run_queues=False) as staffa:
             for slot in range(samples):
                 began = time.monotonic()
                 await staffa.ainsert(Marking.new(slot=slot))
                 found.append(await _marked(tally, slot) - began)
                 await asyncio.sleep(PAUSE_SECONDS)
-                between()
+                await between(slot)
                 await asyncio.sleep(PAUSE_SECONDS)
-        return found[WARM_UP:]
+    return found[WARM_UP:]
 
-    with lab.worker(url, tally, queues=f"{QUEUE}:{LIMIT}"):
-        return _run(enqueue())
+
+async def _nothing(_: int) -> None:
+    """Measure nothing between."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +200,7 @@ async def _marked(tally: Tally, slot: int) -> float:
     return found
 
 
-def _run(coroutine: Coroutine[Any, Any, list[float]]) -> list[float]:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner() as runner:
         return runner.run(coroutine)
 
