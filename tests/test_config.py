@@ -147,6 +147,7 @@ def test_every_setting_can_be_read():
         "reindexer",
         "cron",
         "crontab",
+        "generator",
     }
 
 
@@ -255,7 +256,10 @@ def test_variables_of_tests_and_of_a_kubernetes_service_named_staffa_are_not_our
     ("text", "said"),
     [
         ("databse = 'x'", "staffa.toml: unknown key 'databse'; did you mean 'database'?"),
-        ("zzz = 1", "staffa.toml: unknown key 'zzz'; known are app, cron, crontab, database, grace"),
+        (
+            "zzz = 1",
+            "staffa.toml: unknown key 'zzz'; known are app, cron, crontab, database, generator, grace",
+        ),
         ("Grace = '1s'", "did you mean 'grace'?"),
         ("database = 5", "staffa.toml: database: must be text, not 5"),
         ("database = ''", "staffa.toml: database: must be text, not ''"),

@@ -19,13 +19,14 @@ from staffa.errors import ConfigError
 Testing = Literal["manual", "inline"]
 LogFormat = Literal["text", "json"]
 
-FILE = "staffa.toml"
+FILE, PROJECT_FILE = "staffa.toml", "pyproject.toml"
 PREFIX = "STAFFA_"
 NOT_OURS = re.compile(
     r"STAFFA_(TEST_.*|SERVICE_.*|PORT(_.*)?)"
 )  # tests; Kubernetes, of a service named staffa
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+PACKAGE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 PASSWORD_IN_URL = re.compile(r"(://[^:/?#]*:)(?:.*)(@)|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 LARGEST_INTEGER = 2**31 - 1
@@ -68,6 +69,7 @@ class Config:
     timezone: str = DEFAULT_ZONE
     cron: tuple[Cron, ...] = ()
     crontab: Mapping[str, Any] = field(default_factory=dict)
+    generator: Mapping[str, str] = field(default_factory=dict)
     source: str = "the defaults"
 
 
@@ -88,6 +90,16 @@ def load(
         {key: value for key, value in (flags or {}).items() if value is not None}, "the command line"
     )
     return Config(**values, source=source)
+
+
+def config_file(path: str | Path | None = None) -> Path | None:
+    """Find the file that `load` reads; None where there is none."""
+    if path is not None:
+        return Path(path)
+    if (here := Path(FILE)).is_file():
+        return here
+    project = Path(PROJECT_FILE)
+    return project if project.is_file() and _table(project) else None
 
 
 def duration(value: object) -> timedelta:
@@ -138,13 +150,11 @@ def without_password(url: str) -> str:
 
 
 def _file(path: str | Path | None) -> tuple[dict[str, Any], str]:
-    if path is not None:
-        return _table(Path(path), required=True), str(path)
-    if (here := Path(FILE)).is_file():
-        return _table(here), FILE
-    if (project := Path("pyproject.toml")).is_file() and (table := _table(project)):
-        return table, "pyproject.toml [tool.staffa]"
-    return {}, "the defaults"
+    file = config_file(path)
+    if file is None:
+        return {}, "the defaults"
+    in_project = path is None and file.name == PROJECT_FILE
+    return _table(file, required=path is not None), f"{file} [tool.staffa]" if in_project else str(file)
 
 
 def _table(path: Path, *, required: bool = False) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _table(path: Path, *, required: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no such file; `staffa init` writes one") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    if path.name != "pyproject.toml":
+    if path.name != PROJECT_FILE:
         return table
     tools = table.get("tool")
     found = tools.get("staffa", {}) if isinstance(tools, dict) else {}
@@ -210,6 +220,12 @@ def _text(value: object) -> str:
 def _app(value: object) -> str:
     if not APP.fullmatch(_text(value)):
         raise ValueError(f'must name a module and the Staffa in it, as in "pkg.jobs:staffa", not {value!r}')
+    return str(value)
+
+
+def _package(value: object) -> str:
+    if not PACKAGE.fullmatch(_text(value)):
+        raise ValueError(f'must name a package, as in "app.workers", not {value!r}')
     return str(value)
 
 
@@ -392,12 +408,13 @@ IN_FILE: dict[str, Callable[[Any], Any]] = {
     "timezone": _zone,
     "cron": _crons,
     "crontab": _options({"interval": _positive, "grace": duration, "window": duration}),
+    "generator": _options({"package": _package, "tests": _text, "templates": _text}),
 }
 IN_ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     **{
         key: read
         for key, read in IN_FILE.items()
-        if key not in ("pruner", "stager", "lifeline", "reindexer", "cron", "crontab")
+        if key not in ("pruner", "stager", "lifeline", "reindexer", "cron", "crontab", "generator")
     },
     "queues": queue_limits,
     "modules": _listed,

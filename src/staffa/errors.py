@@ -5,6 +5,8 @@ StaffaError
 │   ├── InvalidCron         an entry of the crontab is wrong (also a ValueError)
 │   ├── UnknownQueue        no node has this queue, and no job (also a LookupError)
 │   └── UnknownNode         nothing runs on a node of this name (also a LookupError)
+├── GeneratorError          new files cannot be written as asked
+├── VerificationFailed      new files are written, but a tool of the project is not content with them
 ├── JobError                a job cannot be stored
 │   ├── InvalidJob          an option of the job is out of range (also a ValueError)
 │   └── InvalidArguments    its arguments cannot be kept faithfully as JSON (also a TypeError)
@@ -51,6 +53,14 @@ class UnknownQueue(ConfigError, LookupError):
 
 class UnknownNode(ConfigError, LookupError):
     """Nothing has run on a node of this name lately; the message names the nearest one that there is."""
+
+
+class GeneratorError(StaffaError):
+    """New files cannot be written as asked; the message says why, and nothing was written."""
+
+
+class VerificationFailed(StaffaError):
+    """New files are written, but a tool of the project is not content with them, or is not there."""
 
 
 class JobError(StaffaError):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from staffa.cli import bench, cron, database, doctor, enqueue, jobs, queues
+from staffa.cli import bench, cron, database, doctor, enqueue, jobs, new, queues
 from staffa.cli.printing import our_version
 from staffa.cli.run import run
 from staffa.cli.settings import configured, remember
@@ -34,6 +34,7 @@ app.add_typer(queues.commands, name="queues")
 app.add_typer(cron.commands, name="cron")
 app.command()(configured(doctor.doctor))
 app.command()(configured(bench.bench))
+app.add_typer(new.commands, name="new")
 
 
 def _tell_version(*, wanted: bool) -> None:

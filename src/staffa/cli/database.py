@@ -107,6 +107,12 @@ default = 10
 # worker = "app.jobs.report"
 # expression = "0 6 * * *"
 
+# Where `staffa new worker` puts workers and their tests. Remove the # before [generator] to use it. An example:
+# [generator]
+# package = "app.workers"
+# tests = "tests/workers"
+# templates = "templates"
+
 # How late a tick is still in time, and how far back missed ones are caught up.
 [crontab]
 # interval = "1s"

@@ -19,7 +19,15 @@ from staffa._spelling import unknown
 from staffa.cli.options import taking_options
 from staffa.config import Config, load
 from staffa.engines.sqlite import path_of
-from staffa.errors import ConfigError, DatabaseError, InvalidFilter, JobError, StaffaError, WorkerError
+from staffa.errors import (
+    ConfigError,
+    DatabaseError,
+    GeneratorError,
+    InvalidFilter,
+    JobError,
+    StaffaError,
+    WorkerError,
+)
 from staffa.instance import Staffa, import_modules
 
 DONE_WRONGLY, ASKED_WRONGLY = 1, 2
@@ -197,5 +205,5 @@ def _refusing() -> Iterator[None]:
     except StaffaError as error:
         line = " ".join(printable(str(error)).split())
         typer.echo(f"staffa: {line}", err=True)
-        wrongly = isinstance(error, ConfigError | InvalidFilter | JobError | WorkerError)
+        wrongly = isinstance(error, ConfigError | GeneratorError | InvalidFilter | JobError | WorkerError)
         raise typer.Exit(ASKED_WRONGLY if wrongly else DONE_WRONGLY) from None

@@ -1,0 +1,75 @@
+"""Files that are written together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from staffa.errors import GeneratorError
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a file will hold. `updates` marks a file that is there already and is meant to be changed."""
+
+    path: Path
+    text: str
+    updates: bool = False
+
+
+def write(changes: Sequence[Change], *, force: bool = False) -> None:
+    """Write files, all or none; `force` writes over those that are there.
+
+    Raises `GeneratorError` naming the files that are there already, or what the system refused.
+    """
+    if not force:
+        _refuse_what_is_there(changes)
+    before = {change.path: _bytes_of(change.path) for change in changes}
+    folders: list[Path] = []
+    try:
+        for change in changes:
+            folders += _made_folders(change.path.parent)
+            _drafted(change.path).write_text(change.text, "utf-8")
+        for change in changes:
+            _drafted(change.path).replace(change.path)
+    except OSError as error:
+        _take_back(before, folders)
+        raise GeneratorError(f"{error.filename}: {error.strerror}; nothing was written") from error
+
+
+def _refuse_what_is_there(changes: Sequence[Change]) -> None:
+    there = [change.path for change in changes if not change.updates and change.path.exists()]
+    if there:
+        names = " and ".join(map(str, there))
+        raise GeneratorError(
+            f"{names} {'is' if len(there) == 1 else 'are'} there already; --force writes over what is there"
+        )
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _made_folders(folder: Path) -> list[Path]:
+    """Make a folder and those above it; give those that were not there, the lowest last."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def _drafted(path: Path) -> Path:
+    return path.with_name(f".{path.name}.draft")
+
+
+def _take_back(before: dict[Path, bytes | None], folders: list[Path]) -> None:
+    with suppress(OSError):
+        for path, content in before.items():
+            _drafted(path).unlink(missing_ok=True)
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        for folder in reversed(folders):
+            folder.rmdir()
