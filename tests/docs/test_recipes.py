@@ -30,7 +30,9 @@ def in_this_environment(recipe):
 
 
 def commands_of(page):
-    shown = [block.text for block in blocks((ROOT / page).read_text("utf-8")) if block.language == "console"]
+    """The commands for this repository; those after a change of the folder are for another project."""
+    consoles = [each.text for each in blocks((ROOT / page).read_text("utf-8")) if each.language == "console"]
+    shown = [text for text in consoles if "$ cd " not in text]
     return [
         line.removeprefix("$ ") for text in shown for line in text.splitlines() if line.startswith("$ make")
     ]
