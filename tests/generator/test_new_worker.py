@@ -2,6 +2,7 @@
 
 import shutil
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,45 @@ def test_a_new_queue_is_added_and_runs_with_its_limit(shop, new_worker):
     assert shop.staffa("migrate").code == 0
     running = shop.staffa("run", "--until-idle")
     assert "digests (4)" in running.all
+
+
+# A configuration that others write, too
+
+
+def test_workers_that_are_made_at_once_are_all_listed(shop):
+    names = [f"worker-{number}" for number in range(4)]
+    wanted = ("--queue", "default", "--purpose", "Be one of many")
+
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(lambda name: shop.staffa("new", "worker", name, *wanted), names))
+
+    assert [each.code for each in made] == [0, 0, 0, 0]
+    listed = set(load(shop.path / "staffa.toml").modules)
+    assert listed == {"shop.jobs.orders", *(f"shop.jobs.worker_{number}" for number in range(4))}
+
+
+def test_a_configuration_keeps_who_may_read_it_and_where_it_is(shop, new_worker):
+    real = shop.path / "settings" / "real.toml"
+    real.parent.mkdir()
+    (shop.path / "staffa.toml").replace(real)
+    real.chmod(0o600)
+    (shop.path / "staffa.toml").symlink_to(real)
+
+    assert new_worker("send-digest").code == 0
+
+    assert (shop.path / "staffa.toml").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert "shop.jobs.send_digest" in real.read_text()
+
+
+def test_a_configuration_keeps_its_line_ends(shop, new_worker):
+    file = shop.path / "staffa.toml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert new_worker("send-digest", "--new-queue", "digests:4", queue=None).code == 0
+
+    assert file.read_bytes().replace(b"\r\n", b"").count(b"\n") == 0
+    assert load(file).queues["digests"].limit == 4
 
 
 # Asking, and only showing

@@ -81,8 +81,9 @@ def new_worker(
         max_attempts=max_attempts,
         awaited=awaited,
     )
-    planned = generator.new_worker(project, wanted)
-    _write(planned.changes, force=force, dry_run=dry_run, json=json)
+    with generator.alone_in(project.root):
+        planned = generator.new_worker(project, wanted)
+        _write(planned.changes, force=force, dry_run=dry_run, json=json)
     if verify and not dry_run:
         generator.verify(project, planned, sys.stderr if json else sys.stdout)
 

@@ -6,12 +6,13 @@ from staffa.generator.names import name_of
 from staffa.generator.project import Project, find_project
 from staffa.generator.verifying import verify
 from staffa.generator.worker import NewWorker, new_worker, sentence
-from staffa.generator.writing import Change, write
+from staffa.generator.writing import Change, alone_in, write
 
 __all__ = [
     "Change",
     "NewWorker",
     "Project",
+    "alone_in",
     "find_project",
     "name_of",
     "new_app",

@@ -53,13 +53,15 @@ class Project:
 
         Raises `GeneratorError` where the queue is there already, or is written wrongly.
         """
-        text = self.config.read_text("utf-8")
+        text = self.config.read_bytes().decode()
         document = tomlkit.parse(text)
         table = _staffa_table(document, self.config)
         if new_queue is not None:
             _add_queue(table, new_queue, self.queues)
         _add_module(table, module)
         changed = tomlkit.dumps(document)
+        if "\r\n" in text:  # new lines end as the others do
+            changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
         return [] if changed == text else [Change(self.config, changed, updates=True)]
 
 

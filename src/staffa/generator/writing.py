@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,17 @@ class Change:
     updates: bool = False
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process plans and writes files in a project, so that none writes over another's change."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write(changes: Sequence[Change], *, force: bool = False) -> None:
     """Write files, all or none; `force` writes over those that are there.
 
@@ -31,9 +45,9 @@ def write(changes: Sequence[Change], *, force: bool = False) -> None:
     try:
         for change in changes:
             folders += _made_folders(change.path.parent)
-            _drafted(change.path).write_text(change.text, "utf-8")
+            _draft(change)
         for change in changes:
-            _drafted(change.path).replace(change.path)
+            _drafted(change.path).replace(change.path.resolve())
     except OSError as error:
         _take_back(before, folders)
         raise GeneratorError(f"{error.filename}: {error.strerror}; nothing was written") from error
@@ -59,8 +73,18 @@ def _made_folders(folder: Path) -> list[Path]:
     return missing[::-1]
 
 
+def _draft(change: Change) -> None:
+    """Write a file beside the one it will replace, open to nobody else than that one is."""
+    path, draft = change.path, _drafted(change.path)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666
+    draft.unlink(missing_ok=True)
+    draft.touch(mode)
+    draft.write_bytes(change.text.encode())
+
+
 def _drafted(path: Path) -> Path:
-    return path.with_name(f".{path.name}.draft")
+    real = path.resolve()
+    return real.with_name(f".{real.name}.draft")
 
 
 def _take_back(before: dict[Path, bytes | None], folders: list[Path]) -> None:
