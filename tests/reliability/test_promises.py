@@ -305,7 +305,7 @@ async def enqueued(staffa: Staffa, job: Job) -> bool:
 
 async def test_no_accepted_job_is_lost_by_shutdown(url: str) -> None:
     staffa = quick(url, queues={"default": 2}, grace=timedelta(seconds=0.1))
-    jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=0.4) for i in range(4)])
+    jobs = await staffa.ainsert_all([Nap.new(name=f"n{i}", seconds=1.5) for i in range(4)])
     async with staffa:
         await started("n0", "n1")
     assert [job.state for job in await staffa.ajobs()] == [State.AVAILABLE] * 4
@@ -332,7 +332,8 @@ gates: dict[int, asyncio.Event] = {}
 @pytest.mark.parametrize("fails", [False, True], ids=["late success", "late failure"])
 async def test_a_jobs_effect_is_recorded_once_and_late_acks_bounce(url: str, fails: bool) -> None:
     gates.update({1: asyncio.Event(), 2: asyncio.Event()})
-    staffa = quick(url, heartbeat=timedelta(seconds=30))  # so that it does not notice before it acks
+    # Neither does it notice before it acks, nor does anybody take it for dead.
+    staffa = quick(url, heartbeat=timedelta(seconds=30), plugins=[])
     bounced = bounces_of(staffa)
     async with staffa:
         job = await staffa.ainsert(TwoLives.new(fails=fails))
