@@ -22,7 +22,7 @@ IDLE_QUEUES = "mailers:10,imports:5,media:2,reports:1,default:20"
 WANTED_COMPLETED = {"postgres": 15_000, "sqlite": 20_000}
 CONCURRENCY = 500
 MEGABYTE = 1024 * 1024
-WARM_JOBS = 20_000
+WARM_JOBS = 100_000  # by then the page cache of SQLite is full
 
 
 def mixed(lab: Lab, key: str, what: str) -> RowResult:
