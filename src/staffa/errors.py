@@ -6,6 +6,7 @@ StaffaError
 │   ├── UnknownQueue        no node has this queue, and no job (also a LookupError)
 │   └── UnknownNode         nothing runs on a node of this name (also a LookupError)
 ├── GeneratorError          new files cannot be written as asked
+├── FilesNotWritten         the system did not let new files be written; nothing was
 ├── VerificationFailed      new files are written, but a tool of the project is not content with them
 ├── JobError                a job cannot be stored
 │   ├── InvalidJob          an option of the job is out of range (also a ValueError)
@@ -57,6 +58,10 @@ class UnknownNode(ConfigError, LookupError):
 
 class GeneratorError(StaffaError):
     """New files cannot be written as asked; the message says why, and nothing was written."""
+
+
+class FilesNotWritten(StaffaError):
+    """The system did not let new files be written; the message says which and why, and nothing was written."""
 
 
 class VerificationFailed(StaffaError):

@@ -1,6 +1,8 @@
 """`staffa new worker` writes a worker and its test that a strict project takes as they are."""
 
+import os
 import shutil
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,7 +165,7 @@ def test_an_unknown_queue_is_refused_with_the_list_of_queues(shop, new_worker):
     said = new_worker("send-digest", queue="maintenence")
 
     assert said.code == 2
-    assert "unknown queue 'maintenence'; did you mean 'maintenance'?" in said.err
+    assert "unknown queue 'maintenence': " in said.err
     assert "maintenance (limit 5, cleanup, archival); default (limit 10)" in said.err
     assert shop.tree == before
 
@@ -172,15 +174,17 @@ def test_an_unknown_queue_is_refused_with_the_list_of_queues(shop, new_worker):
     ("more", "why"),
     [
         (("--max-attempts", "0"), "--max-attempts must be a whole number from 1"),
-        (("--new-queue", "digests"), "write one queue with its limit, as in digests:4"),
-        (("--new-queue", "digests:0"), "write one queue with its limit, as in digests:4"),
+        (("--new-queue", "digests"), "write a queue with its limit, as in digests:4"),
+        (("--new-queue", "digests:0"), "write a queue with its limit, as in digests:4"),
         (("--new-queue", "a:1,b:2"), "write one queue with its limit, as in digests:4"),
         (("--new-queue", "maintenance:9"), "there is a queue maintenance already, with limit 5"),
         (("--new-queue", "digests:4"), "--queue maintenance and --new-queue digests:4 name two queues"),
         (("--purpose", " "), "a purpose is missing"),
         (("--purpose", "x" * 73), "at most 72 characters, and this has 73"),
-        (("--purpose", 'a """ b'), "plain text"),
-        (("--purpose", "a \\ b"), "plain text"),
+        (("--purpose", 'a """ b'), "plain sentence"),
+        (("--purpose", "a \\ b"), "plain sentence"),
+        (("--purpose", '"a" b'), "plain sentence"),
+        (("--purpose", "!"), "a purpose is missing"),
     ],
 )
 def test_options_that_cannot_be_are_refused(shop, new_worker, more, why):
@@ -207,14 +211,14 @@ def test_what_cannot_be_written_leaves_nothing_behind(shop, new_worker):
 
     said = new_worker("send-digest")
 
-    assert (said.code, shop.tree) == (2, before)
+    assert (said.code, shop.tree) == (1, before)
     assert "nothing was written" in said.err
 
 
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        (None, "there is no staffa.toml here: `staffa init` writes one, `staffa new app` a whole project"),
+        (None, "there is no staffa.toml here: go where it is, name it with --config"),
         ("[queues]\nmaintenance = 1", "does not say where workers go"),
         ('[queues]\nmaintenance = 1\n[generator]\npackage = "elsewhere"', "there is no folder"),
         ('[queues]\nmaintenance = 1\n[generator]\npackage = "../x"', "must name a package"),
@@ -290,6 +294,91 @@ def test_a_configuration_keeps_its_line_ends(shop, new_worker):
     assert load(file).queues["digests"].limit == 4
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[tool.staffa.queues]\ndefault = 5\n\n[tool.other]\nx = 1\n\n[tool.staffa.generator]\npackage = "shop.jobs"\n',
+        '[tool.staffa]\nqueues.default = 5\ngenerator.package = "shop.jobs"\n',
+        '[tool.staffa]\nqueues = { default = 5 }\ngenerator = { package = "shop.jobs" }\n',
+        '[tool]\nstaffa = { queues = { default = 5 }, generator = { package = "shop.jobs" } }\n',
+    ],
+    ids=["parted", "dotted", "inline", "all inline"],
+)
+def test_tables_may_be_written_in_any_way_that_toml_has(shop, table):
+    shop.path.joinpath("staffa.toml").unlink()
+    shop.write("pyproject.toml", table)
+
+    said = shop.staffa(
+        "new", "worker", "send-digest", "--new-queue", "digests:4", "--purpose", "Send digests"
+    )
+
+    changed = tomllib.loads(shop.read("pyproject.toml"))["tool"]["staffa"]
+    assert said.code == 0, said.all
+    assert changed["queues"] == {"default": 5, "digests": 4}
+    assert changed["modules"] == ["shop.jobs.send_digest"]
+
+
+def test_what_cannot_be_changed_without_harm_is_left_and_told(shop, new_worker):
+    odd = 'modules = [\n  "a", # first\n  "b" # no comma\n  # last\n]\n'
+    shop.write("staffa.toml", odd + '[queues]\nmaintenance = 5\n[generator]\npackage = "shop.jobs"\n')
+    before = shop.tree
+
+    said = new_worker("send-digest")
+
+    assert (said.code, shop.tree) == (2, before)
+    assert 'add "shop.jobs.send_digest" to modules by hand' in said.err
+
+
+def test_a_new_queue_stands_behind_the_others_and_before_what_follows(shop, new_worker):
+    config = (
+        '[queues]\nmaintenance = 5 # slow\n\n# How long.\n[pruner]\n\n[generator]\npackage = "shop.jobs"\n'
+    )
+    shop.write("staffa.toml", config)
+
+    new_worker("send-digest", "--new-queue", "digests:4", queue=None)
+
+    assert "maintenance = 5 # slow\ndigests = 4\n\n# How long.\n[pruner]\n" in shop.read("staffa.toml")
+
+
+def test_the_file_counts_whatever_the_environment_says(shop):
+    wanted = ("new", "worker", "send-digest", "--purpose", "Send digests")
+    other = {"STAFFA_QUEUES": "other:3", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+
+    refused = shop.run(sys.executable, "-m", "staffa", *wanted, "--queue", "other", **other)
+    made = shop.run(sys.executable, "-m", "staffa", *wanted, "--queue", "default", **other)
+
+    assert (refused.code, made.code) == (2, 0), made.all
+
+
+def test_a_queue_may_have_any_name_that_toml_can_write(shop, new_worker):
+    said = new_worker("send-digest", "--new-queue", 'it\'s "odd" né:4', queue=None)
+
+    assert said.code == 0, said.all
+    assert accepted(shop, MODULE, TEST) == {}
+    assert load(shop.path / "staffa.toml").queues['it\'s "odd" né'].limit == 4
+
+
+@pytest.mark.parametrize("name", ["pytest", "perform", "lost", "dict"])
+def test_names_that_a_test_knows_otherwise_do_no_harm(shop, new_worker, name):
+    new_worker(name)
+
+    assert accepted(shop, f"src/shop/jobs/{name}.py", f"tests/jobs/test_{name}.py") == {}
+
+
+def test_a_folder_or_a_link_that_leads_nowhere_is_not_written_over(shop, new_worker):
+    (shop.path / MODULE).mkdir()
+    (shop.path / TEST).parent.mkdir(parents=True)
+    (shop.path / TEST).symlink_to(shop.path / "nowhere.py")
+
+    forced, refused = new_worker("send-digest", "--force"), new_worker("send-digest")
+
+    assert (forced.code, refused.code) == (2, 2)
+    assert f"{MODULE} is a folder" in forced.err
+    (shop.path / MODULE).rmdir()
+    assert f"{TEST} is there already" in new_worker("send-digest").err
+    assert not [path for path in shop.tree if path.endswith(".draft")]
+
+
 # Asking, and only showing
 
 
@@ -350,16 +439,20 @@ def test_a_project_may_have_templates_of_its_own(shop, new_worker):
     assert "def test_it_processes_a_record" in shop.read(TEST)
 
 
-@pytest.mark.parametrize("template", ["{{ nonsense }}", "{% if %}"])
-def test_a_template_that_is_wrong_is_named(shop, new_worker, template):
+@pytest.mark.parametrize(
+    "template",
+    ["{{ nonsense }}", "{% if %}", "{{ name.none.of_it }}", "{{ 1 / 0 }}", "{{ name() }}", "def ("],
+)
+def test_a_template_that_is_wrong_is_named_with_the_line(shop, new_worker, template):
     shop.write("staffa.toml", shop.read("staffa.toml") + 'templates = "templates"\n')
-    shop.write("templates/worker.py.jinja", template)
+    shop.write("templates/worker.py.jinja", f'"""Fine."""\n{template}\n')
     before = shop.tree
 
     said = new_worker("send-digest")
 
     assert (said.code, shop.tree) == (2, before)
     assert "the template worker.py.jinja" in said.err
+    assert "line 2" in said.err
 
 
 # Verifying
@@ -383,7 +476,7 @@ def test_verifying_runs_the_four_steps_in_order(shop, new_worker):
 @pytest.mark.parametrize(
     ("body", "failed", "last"),
     [
-        ("def perform(: pass\n", "the test failed", "pytest"),
+        ("raise ValueError\n", "the test failed", "pytest"),
         ('"""\\\\d"""\nX: int = "1"\n', "checking types failed", "mypy"),
         ('"""A module."""\n\nimport os\n', "linting failed", "ruff check"),
     ],

@@ -82,6 +82,7 @@ def new_worker(
         awaited=awaited,
     )
     with generator.alone_in(project.root):
+        project = generator.find_project(settings.path)  # another process may have changed it meanwhile
         planned = generator.new_worker(project, wanted)
         _write(planned.changes, force=force, dry_run=dry_run, json=json)
     if verify and not dry_run:
@@ -185,6 +186,8 @@ def _asked(question: str, read: Callable[[str], object]) -> str:
 def _chosen_queue(project: Any) -> str:
     """Let a queue be chosen from a list, by its number or its name."""
     queues: list[str] = [*project.queues]
+    if not queues:
+        raise GeneratorError(f"{project.config} names no queue: add one with --new-queue NAME:LIMIT")
     for number, queue in enumerate(queues, 1):
         typer.echo(f"  {number}. {project.described(queue)}")
 

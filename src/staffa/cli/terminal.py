@@ -27,4 +27,4 @@ def tell_files(files: Sequence[tuple[str, str]]) -> None:
     for path, text in files:
         console.print(Rule(path, align="left"))
         lexer = Syntax.guess_lexer(path, text)
-        console.print(Syntax(text, lexer, background_color="default", word_wrap=True))
+        console.print(Syntax("", lexer, background_color="default").highlight(text), soft_wrap=True)

@@ -31,7 +31,7 @@ FILES = {
     "app/tests/jobs/test_welcome.py.jinja": "tests/jobs/test_welcome.py",
 }
 LONGEST = 30
-TAKEN = frozenset({"staffa", "tests", "test", "factories", "conftest"})
+TAKEN = frozenset({"pytest", "staffa", "tests", "test", "factories", "conftest"})
 
 
 def new_app(given: str, parent: Path) -> list[Change]:

@@ -17,7 +17,7 @@ def new_guide(project: Project, path: Path | None = None) -> Change:
         config=project.config.name,
         queues=project.queues,
         package=project.package,
-        workers=project.workers.relative_to(project.root),
-        tests=project.tests.relative_to(project.root),
+        workers=project.shown(project.workers),
+        tests=project.shown(project.tests),
     )
     return Change(project.root / (path or GUIDE), text)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tomlkit
-from tomlkit import TOMLDocument
-from tomlkit.container import Container
-from tomlkit.items import Table
+from tomlkit.items import Comment, Item, Key, Table, Whitespace
 
-from staffa._spelling import hint
-from staffa.config import FILE, QueueConfig, config_file, load, queue_limits
+from staffa.config import FILE, PROJECT_FILE, QueueConfig, config_file, load, queue_limits
 from staffa.errors import ConfigError, GeneratorError, UnknownQueue
 from staffa.generator.rendering import Templates
 from staffa.generator.writing import Change
@@ -34,14 +34,15 @@ class Project:
         """The folder of the configuration, to which paths are relative."""
         return self.config.parent
 
+    def shown(self, path: Path) -> str:
+        """Write a path as seen from the project."""
+        return os.path.relpath(path, self.root)
+
     def check_queue(self, name: str) -> None:
         """Raise `UnknownQueue`, listing the queues with limits and purposes, where there is none of a name."""
         if name not in self.queues:
-            listed = "; ".join(map(self.described, self.queues))
-            raise UnknownQueue(
-                f"unknown queue {name!r}; {hint(name, self.queues)} The queues are: {listed}."
-                f" --new-queue {name}:LIMIT adds one"
-            )
+            listed = "; ".join(map(self.described, self.queues)) or "none is configured"
+            raise UnknownQueue(f"unknown queue {name!r}: {listed}; --new-queue NAME:LIMIT adds one")
 
     def described(self, queue: str) -> str:
         """Tell a queue's limit and purpose."""
@@ -60,9 +61,24 @@ class Project:
             _add_queue(table, new_queue, self.queues)
         _add_module(table, module)
         changed = tomlkit.dumps(document)
+        self._check(changed, module, new_queue)
         if "\r\n" in text:  # new lines end as the others do
             changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
         return [] if changed == text else [Change(self.config, changed, updates=True)]
+
+    def _check(self, changed: str, module: str, new_queue: str | None) -> None:
+        """Read what is to be written: a file with comments in odd places may not survive being changed."""
+        try:
+            table = _staffa_table(tomllib.loads(changed), self.config)
+        except tomllib.TOMLDecodeError:
+            table = {}
+        added = new_queue is None or _new_queue(new_queue)[0] in table.get("queues", {})
+        if not added or module not in table.get("modules", []):
+            queue = "" if new_queue is None else f", and the queue {new_queue} to queues"
+            raise GeneratorError(
+                f"{self.config} is written in a way that cannot be changed without harm:"
+                f' add "{module}" to modules{queue} by hand, or simplify it'
+            )
 
 
 def find_project(path: Path | None = None) -> Project:
@@ -73,9 +89,10 @@ def find_project(path: Path | None = None) -> Project:
     file = config_file(path)
     if file is None:
         raise ConfigError(
-            f"there is no {FILE} here: `staffa init` writes one, `staffa new app` a whole project"
+            f"there is no {FILE} here: go where it is, name it with --config,"
+            " or have `staffa new app` write a whole project"
         )
-    config = load(path)
+    config = load(path, environment={})  # new files are of the file, whatever holds here today
     package: str | None = config.generator.get("package")
     if package is None:
         raise ConfigError(
@@ -118,36 +135,47 @@ def _existing(folder: Path, config: Path) -> Path:
 # Changes of the configuration
 
 
-def _staffa_table(document: TOMLDocument, file: Path) -> Container | Table:
-    table = document["tool"]["staffa"] if file.name == "pyproject.toml" else document
-    assert isinstance(table, Container | Table)  # noqa: S101 - it was read as a configuration before
-    return table
+def _staffa_table(document: Any, file: Path) -> Any:
+    """Find our table, which tomlkit shows as one of several kinds."""
+    return document["tool"]["staffa"] if file.name == PROJECT_FILE else document
 
 
 def _new_queue(given: str) -> tuple[str, int]:
     try:
-        [(name, queue)] = queue_limits(given).items()
+        found = queue_limits(given)
     except ValueError as error:
         raise GeneratorError(
-            f"--new-queue {given}: write one queue with its limit, as in digests:4 ({error})"
+            f"--new-queue: write a queue with its limit, as in digests:4: {error}"
         ) from error
+    if len(found) != 1:
+        raise GeneratorError(f"--new-queue: write one queue with its limit, as in digests:4, not {given!r}")
+    [(name, queue)] = found.items()
     return name, queue.limit
 
 
-def _add_queue(table: Container | Table, given: str, queues: Mapping[str, QueueConfig]) -> None:
+def _add_queue(table: Any, given: str, queues: Mapping[str, QueueConfig]) -> None:
     name, limit = _new_queue(given)
-    written = table.get("queues")
-    if name in queues and written is not None:
-        raise GeneratorError(f"there is a queue {name} already, with limit {queues[name].limit}")
-    if written is None:  # then those that hold without being written are to go on
+    if "queues" not in table:  # then those that hold without being written are to go on
         table["queues"] = tomlkit.table()
-        written = table["queues"]
         for each, queue in queues.items():
-            written[each] = queue.limit
-    written[name] = limit
+            table["queues"][each] = queue.limit
+    elif name in table["queues"]:
+        raise GeneratorError(f"there is a queue {name} already, with limit {queues[name].limit}")
+    table["queues"][name] = limit
+    if isinstance(table["queues"], Table):
+        _put_before_comments(table["queues"].value.body, name)
 
 
-def _add_module(table: Container | Table, module: str) -> None:
+def _put_before_comments(body: list[tuple[Key | None, Item]], name: str) -> None:
+    """Move a new key up to the one before it: comments that follow that one speak of what comes next."""
+    [place] = [number for number, (key, _) in enumerate(body) if key is not None and key.key == name]
+    added = body.pop(place)
+    while place and isinstance(body[place - 1][1], Whitespace | Comment):
+        place -= 1
+    body.insert(place, added)
+
+
+def _add_module(table: Any, module: str) -> None:
     modules = table.get("modules")
     if modules is None:
         table["modules"] = [module]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import sys
+import traceback
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
 from staffa.errors import GeneratorError
 
@@ -26,15 +29,36 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._environment.filters |= {
+            "literal": lambda text: json.dumps(text, ensure_ascii=False),
+            "quoted": shlex.quote,
+            "cell": lambda text: text.replace("|", "\\|"),
+        }
 
     def render(self, template: str, **given: Any) -> str:
         """Fill in a template. Raises `GeneratorError` naming the one that is wrong."""
         try:
-            return self._environment.get_template(template).render(given)
-        except TemplateError as error:
-            line = getattr(error, "lineno", None)
-            where = template if line is None else f"{template}, line {line}"
-            raise GeneratorError(f"the template {where}: {error}") from error
+            text = self._environment.get_template(template).render(given)
+            if ".py." in template:
+                compile(text, template, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            raise GeneratorError(
+                f"the template {template} gives no Python: {error.msg}, line {error.lineno}"
+            ) from error
+        except Exception as error:
+            raise GeneratorError(
+                f"the template {_place(template, error)}: {type(error).__name__}: {error}"
+            ) from error
+        return text
+
+
+def _place(template: str, error: Exception) -> str:
+    """Name a template and the line in it, which Jinja shows as if it were code."""
+    line = getattr(error, "lineno", None)
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.endswith(template) or frame.filename == "<template>":
+            line = frame.lineno
+    return template if line is None else f"{template}, line {line}"
 
 
 def formatted(text: str, path: Path, *, root: Path, package: str) -> str:

@@ -47,7 +47,7 @@ def verify(project: Project, planned: Planned, to: TextIO) -> None:
 
 def steps(project: Project, planned: Planned) -> list[Step]:
     """Give the commands that verify a new worker, in their order."""
-    module, test = (str(each.path.relative_to(project.root)) for each in (planned.module, planned.test))
+    module, test = (project.shown(each.path) for each in (planned.module, planned.test))
     both = (module, test)
     return [
         Step("the test", "pytest", ("-m", "pytest", "-v", test)),

@@ -13,7 +13,7 @@ from staffa.generator.rendering import formatted
 from staffa.generator.writing import Change
 
 LONGEST_PURPOSE = 72
-TAKEN = frozenset({"Cancel", "Error", "Job", "Mode", "StrEnum", "Worker"})
+TAKEN = frozenset({"AsyncMock", "Cancel", "Error", "Job", "Mock", "Mode", "StrEnum", "Worker"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +100,15 @@ def _queue(project: Project, wanted: NewWorker) -> str:
 
 def sentence(purpose: str) -> str:
     """Write a purpose as the first line of a docstring. Raises `GeneratorError`."""
-    text = " ".join(purpose.split())
+    text = " ".join(purpose.split()).rstrip(".!?。")
     if not text:
         raise GeneratorError("a purpose is missing: say in one sentence what the worker does")
-    if "\\" in text or '"""' in text or not text.isprintable():
-        raise GeneratorError('a purpose is plain text, without \\ and """')
+    if "\\" in text or '"""' in text or text[0] == '"' or not text.isprintable():
+        raise GeneratorError('a purpose is a plain sentence: without \\ and """, and no quote begins it')
     if len(text) > LONGEST_PURPOSE:
         raise GeneratorError(
             f"a purpose has at most {LONGEST_PURPOSE} characters, and this has {len(text)}:"
             " it is the first line of a docstring, and there is room for more below it"
         )
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text[0].upper() if len(text[0].upper()) == 1 else text[0]
+    return f"{first}{text[1:]}."

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from staffa.errors import GeneratorError
+from staffa.errors import FilesNotWritten, GeneratorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,35 @@ def alone_in(folder: Path) -> Iterator[None]:
 def write(changes: Sequence[Change], *, force: bool = False) -> None:
     """Write files, all or none; `force` writes over those that are there.
 
-    Raises `GeneratorError` naming the files that are there already, or what the system refused.
+    Raises `GeneratorError` naming the files that are there already, `FilesNotWritten` where the system refused.
     """
+    _refuse_folders(changes)
     if not force:
         _refuse_what_is_there(changes)
     before = {change.path: _bytes_of(change.path) for change in changes}
     folders: list[Path] = []
+    path = Path()
     try:
         for change in changes:
+            path = change.path
             folders += _made_folders(change.path.parent)
             _draft(change)
         for change in changes:
-            _drafted(change.path).replace(change.path.resolve())
+            path = change.path
+            _drafted(path).replace(path.resolve())
     except OSError as error:
         _take_back(before, folders)
-        raise GeneratorError(f"{error.filename}: {error.strerror}; nothing was written") from error
+        raise FilesNotWritten(f"{path}: {error.strerror}; nothing was written") from error
+
+
+def _refuse_folders(changes: Sequence[Change]) -> None:
+    for change in changes:
+        if change.path.is_dir():
+            raise GeneratorError(f"{change.path} is a folder; a file is to be written there")
 
 
 def _refuse_what_is_there(changes: Sequence[Change]) -> None:
-    there = [change.path for change in changes if not change.updates and change.path.exists()]
+    there = [change.path for change in changes if not change.updates and os.path.lexists(change.path)]
     if there:
         names = " and ".join(map(str, there))
         raise GeneratorError(
@@ -88,12 +98,15 @@ def _drafted(path: Path) -> Path:
 
 
 def _take_back(before: dict[Path, bytes | None], folders: list[Path]) -> None:
-    with suppress(OSError):
-        for path, content in before.items():
+    """Put everything back, as far as the system lets us."""
+    for path, content in before.items():
+        with suppress(OSError):
             _drafted(path).unlink(missing_ok=True)
+        with suppress(OSError):
             if content is None:
                 path.unlink(missing_ok=True)
-            else:
+            elif path.read_bytes() != content:
                 path.write_bytes(content)
-        for folder in reversed(folders):
+    for folder in reversed(folders):
+        with suppress(OSError):
             folder.rmdir()
