@@ -169,9 +169,8 @@ class Lab:
                 ExitStack() as around,
             ):
                 if site.kind == "postgres":
-                    ask(
-                        f"set statement_timeout = '{ANSWERING_SECONDS}s'"
-                    )  # some tables take minutes to look at
+                    # Some tables take minutes to look at.
+                    ask(f"set statement_timeout = '{ANSWERING_SECONDS}s'")
                 tallies = [self.tally() for _ in range(processes)]
                 programs = [
                     around.enter_context(

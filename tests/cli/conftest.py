@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from staffa import Staffa
 from staffa.cli.app import app
+from typed import Said, clean_environment
 
 PATIENCE = 60.0
 WORK = """
@@ -83,7 +84,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "staffa", *arguments],
             cwd=self.path,
-            env=_clean_environment() | environment,
+            env=clean_environment() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -92,11 +93,11 @@ class Project:
         self.started.append(process)
         return process
 
-    def run(self, *arguments: str, **environment: str) -> "Said":
+    def run(self, *arguments: str, **environment: str) -> Said:
         """Run `staffa` as its own process to its end."""
         return self.finish(self.start(*arguments, **environment))
 
-    def finish(self, process: subprocess.Popen[str]) -> "Said":
+    def finish(self, process: subprocess.Popen[str]) -> Said:
         out, err = process.communicate(timeout=PATIENCE)
         return Said(process.returncode, out, err)
 
@@ -115,19 +116,6 @@ class Project:
 
     def worker(self, name: str) -> str:
         return f"{self.module}.{name}"
-
-
-@dataclass
-class Said:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +145,7 @@ def staffa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sai
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for key in os.environ.keys() - _clean_environment().keys():
+    for key in os.environ.keys() - clean_environment().keys():
         monkeypatch.delenv(key)
 
     def typed(*arguments: str) -> Said:
@@ -177,7 +165,7 @@ def typed_at_once() -> Callable[..., list[Said]]:
         command = [sys.executable, "-m", "staffa", *arguments]
         processes = [
             subprocess.Popen(
-                command, env=_clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             for _ in range(times)
         ]
@@ -185,10 +173,6 @@ def typed_at_once() -> Callable[..., list[Said]]:
         return [Said(process.returncode, out, err) for process, out, err in ended]
 
     return typed
-
-
-def _clean_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("STAFFA_")}
 
 
 def _toml(value: Any) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from typed import Said, clean_environment
+
 PATIENCE = 120.0
 CONFIG = """\
 # Where jobs are.
@@ -53,19 +55,6 @@ ignore = ["COM812", "CPY001", "D203", "D213"]
 
 
 @dataclass
-class Said:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def all(self) -> str:
-        return self.out + self.err
-
-
-@dataclass
 class Folder:
     """A directory to type commands in. What mypy found out about libraries is kept from test to test."""
 
@@ -88,7 +77,7 @@ class Folder:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env=_clean_environment() | {"MYPY_CACHE_DIR": str(self.mypy_cache)} | environment,
+            env=clean_environment() | {"MYPY_CACHE_DIR": str(self.mypy_cache)} | environment,
             timeout=PATIENCE,
         )
         return Said(done.returncode, done.stdout, done.stderr)
@@ -102,7 +91,7 @@ class Folder:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=_clean_environment() | {"TERM": "xterm-256color", "COLUMNS": "100"},
+            env=clean_environment() | {"TERM": "xterm-256color", "COLUMNS": "100"},
         )
         os.close(theirs)
         os.write(ours, answers.encode())
@@ -139,10 +128,6 @@ def _read_all(terminal: int) -> str:
             break
         said += part
     return said.decode()
-
-
-def _clean_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("STAFFA_")}
 
 
 @pytest.fixture(scope="session")

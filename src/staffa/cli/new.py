@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,6 @@ from staffa.cli.consent import can_be_asked
 from staffa.cli.printing import AsJson, tell_json
 from staffa.cli.settings import Settings, configured
 from staffa.errors import ConfigError, GeneratorError, StaffaError
-
-T = TypeVar("T")
 
 DEFAULT_ATTEMPTS = 3
 USAGE = "Usage: staffa new worker NAME --queue QUEUE --purpose TEXT"

@@ -20,10 +20,9 @@ class Templates:
     """Renders templates by their path; those in `folder` stand in for ours of the same path."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        loaders = [PackageLoader("staffa.generator")]
         own = [] if folder is None else [FileSystemLoader(folder)]
         self._environment = Environment(  # noqa: S701 - what is rendered is code, not a page
-            loader=ChoiceLoader([*own, *loaders]),
+            loader=ChoiceLoader([*own, PackageLoader("staffa.generator")]),
             undefined=StrictUndefined,
             keep_trailing_newline=True,
             trim_blocks=True,
