@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from bench import machine, page
@@ -66,7 +67,7 @@ def measured(scale: Scale, rows: Sequence[Row], console: Console) -> Results:
                 scale=scale.name,
                 date=datetime.now(UTC).date().isoformat(),
                 took_minutes=(time.monotonic() - began) / 60,
-                machine=machine.described(place),
+                machine=machine.described(),
                 versions=machine.versions(),
                 settings=postgres.settings(),
                 rows=found,
@@ -77,11 +78,13 @@ def measured(scale: Scale, rows: Sequence[Row], console: Console) -> Results:
 
 def _row(lab: Lab, row: Row) -> RowResult:
     lab.say(f"--- {row.what}")
+    before = machine.pace(lab.folder)
     try:
-        return row.measure(lab, row.key, row.what)
+        found = row.measure(lab, row.key, row.what)
     except (Failed, Unavailable) as error:
         lab.missing[row.what] = str(error)
-        return RowResult(row.key, row.what, [], [])
+        found = RowResult(row.key, row.what, [], [])
+    return msgspec.structs.replace(found, paces=[before, machine.pace(lab.folder)])
 
 
 def _of(scale: Scale) -> list[Row]:

@@ -13,20 +13,26 @@ from statistics import median
 import psutil
 
 from bench.contenders import CONTENDERS
+from bench.results import Pace
 
 SYNCS = 100
+TURNS, LOOPS = 1_000_000, 5
 PACKAGES = ("staffa", "psycopg", "msgspec")
 
 
-def described(folder: Path) -> dict[str, str]:
-    """Describe this machine; the time of an fdatasync is measured where the databases are."""
+def described() -> dict[str, str]:
+    """Describe this machine."""
     return {
         "cores": str(os.cpu_count()),
         "processor": _processor(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
-        "fdatasync": f"{_fdatasync(folder) * 1e6:.0f} µs (median)",
     }
+
+
+def pace(folder: Path) -> Pace:
+    """Measure how fast the machine is right now; pages are written where the databases are."""
+    return Pace(TURNS / median(_loop() for _ in range(LOOPS)), _fdatasync(folder))
 
 
 def versions() -> dict[str, str]:
@@ -44,6 +50,14 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _loop() -> float:
+    """Give the seconds that so many turns of a bare loop take."""
+    began = time.perf_counter()
+    for _ in range(TURNS):
+        pass
+    return time.perf_counter() - began
 
 
 def _fdatasync(folder: Path) -> float:

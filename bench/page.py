@@ -81,6 +81,7 @@ def write(folder: Path = DOCS) -> Path:
             met=sum(row.met for row in results.rows),
             rows=len(results.rows),
             machine=_facts(results.machine),
+            paces=_paces(results),
             versions=_facts(results.versions),
             settings=_facts(results.settings),
             table=_table(results),
@@ -100,6 +101,16 @@ def _table(results: Results) -> str:
     cells: list[tuple[str, ...]] = [HEADINGS]
     for row in results.rows:
         cells += [("" if line else row.what, *each) for line, each in enumerate(lines(row))]
+    return _in_markdown(cells)
+
+
+def _paces(results: Results) -> str:
+    cells = [("beside", "a bare loop of Python", "a page synced to the disk")]
+    for row in results.rows:
+        turns = " and ".join(f"{each.turns / 1e6:.0f}" for each in row.paces)
+        syncs = " and ".join(f"{each.sync * 1e6:.0f}" for each in row.paces)
+        if row.paces:
+            cells.append((row.what, f"{turns} million turns/s", f"{syncs} µs"))
     return _in_markdown(cells)
 
 

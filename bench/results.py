@@ -40,8 +40,15 @@ class Check(msgspec.Struct, frozen=True):
         return self.median >= self.wanted if self.bound == "at least" else self.median <= self.wanted
 
 
+class Pace(msgspec.Struct, frozen=True):
+    """How fast the machine was at a moment: turns of a bare loop of Python a second, seconds to sync a page."""
+
+    turns: float
+    sync: float
+
+
 class RowResult(msgspec.Struct, frozen=True):
-    """A row of the table: what was found, and what could not be measured."""
+    """A row of the table: what was found, and how fast the machine was before and after."""
 
     key: str
     what: str
@@ -49,6 +56,7 @@ class RowResult(msgspec.Struct, frozen=True):
     figures: list[Figure]
     notes: list[str] = []
     series: dict[str, list[float]] = {}
+    paces: list[Pace] = []
 
     @property
     def met(self) -> bool:

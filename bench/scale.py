@@ -23,6 +23,7 @@ class Scale:
     repeats: int
     search_jobs: int
     concurrencies: tuple[int, ...]
+    sqlite_concurrencies: tuple[int, ...]
     threads: tuple[int, ...]
     raw_settings: tuple[tuple[str, int], ...]
     raw_inserts: tuple[tuple[str, int], ...]
@@ -56,6 +57,7 @@ QUICK = Scale(
     repeats=1,
     search_jobs=10_000,
     concurrencies=(500,),
+    sqlite_concurrencies=(1000,),
     threads=(200,),
     raw_settings=tuple(product(EXCHANGES, (1000,))),
     raw_inserts=(("unnest", 5_000), ("json", 5_000)),
@@ -78,6 +80,7 @@ DEFAULT = Scale(
     repeats=3,
     search_jobs=30_000,
     concurrencies=(100, 200, 500),
+    sqlite_concurrencies=(200, 500, 1000),
     threads=(50, 100, 200),
     raw_settings=tuple(product(EXCHANGES, BATCHES)),
     raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),
@@ -99,6 +102,7 @@ FULL = Scale(
     repeats=3,
     search_jobs=50_000,
     concurrencies=(100, 200, 350, 500),
+    sqlite_concurrencies=(200, 500, 1000),
     threads=(20, 50, 100, 200, 350),
     raw_settings=tuple(product(EXCHANGES, BATCHES)),
     raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),

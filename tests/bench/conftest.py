@@ -16,6 +16,7 @@ TINY = Scale(
     repeats=1,
     search_jobs=100,
     concurrencies=(50,),
+    sqlite_concurrencies=(50,),
     threads=(5,),
     raw_settings=(("lean, by id", 100),),
     raw_inserts=(("unnest", 100),),

@@ -1,11 +1,12 @@
 """The page about benchmarks says what was measured, and nothing else."""
 
+import msgspec
 import pytest
 
 from bench import __main__ as program
 from bench import page, profile
 from bench.profile import Profile
-from bench.results import Figure, Results, RowResult, at_least, at_most, quantiles
+from bench.results import Figure, Pace, Results, RowResult, at_least, at_most, quantiles
 
 
 def results(*rows, **changes):
@@ -34,6 +35,16 @@ def test_it_shows_each_row_with_target_median_spread_and_verdict(tmp_path):
     assert "1 of 2 rows met their targets" in text
     assert "cores 2" in text
     assert "fsync on" in text
+
+
+def test_it_tells_how_fast_the_machine_was_beside_each_row(tmp_path):
+    paces = [Pace(turns=31.4e6, sync=0.00012), Pace(turns=18.2e6, sync=0.0031)]
+
+    page.keep(results(msgspec.structs.replace(MET, paces=paces), MISSED), tmp_path)
+
+    assert "| draining | 31 and 18 million turns/s | 120 and 3100 µs |" in page.write(tmp_path).read_text(
+        "utf-8"
+    )
 
 
 def test_what_could_not_be_measured_is_named_and_meets_nothing(tmp_path):

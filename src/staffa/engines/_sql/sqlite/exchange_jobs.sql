@@ -22,7 +22,7 @@ select
       attempt + 1, max_attempts, priority, inserted_at, scheduled_at, :now,
       ',"completed_at":"' || completed_at || '"', ',"cancelled_at":"' || cancelled_at || '"',
       (select json_array(:node, :producer)), take + 1,
-      ',"unique_key":' || json_quote(cast(unique_key as text)))) filter (where attempt < max_attempts)
+      ',"unique_key":' || nullif(json_quote(cast(unique_key as text)), 'null'))) filter (where attempt < max_attempts)
     || ']' as blob)
 from (
   select * from oban_jobs
