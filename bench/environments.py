@@ -30,8 +30,17 @@ def python_of(name: str, requires: Sequence[str], python: tuple[int, int] = (3, 
         return interpreter
 
     shutil.rmtree(folder, ignore_errors=True)
-    _call([str(_interpreter(python)), "-m", "venv", str(folder)])
-    _call([str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requires])
+    _call([str(_interpreter(python)), "-m", "venv", "--without-pip", str(folder)])  # ours will do
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(interpreter),
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    _call([*pip, "install", *requires])
     ready.write_text(wanted, "utf-8")
     return interpreter
 

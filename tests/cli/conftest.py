@@ -12,11 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from typer.testing import CliRunner
 
 from staffa import Staffa
-from staffa.cli.app import app
-from typed import Said, clean_environment
+from typed import Said, clean_environment, typed_here
 
 PATIENCE = 60.0
 WORK = """
@@ -148,13 +146,7 @@ def staffa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sai
     for key in os.environ.keys() - clean_environment().keys():
         monkeypatch.delenv(key)
 
-    def typed(*arguments: str) -> Said:
-        result = CliRunner().invoke(app, [*arguments], prog_name="staffa")
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Said(result.exit_code, result.stdout, result.stderr)
-
-    return typed
+    return typed_here
 
 
 @pytest.fixture

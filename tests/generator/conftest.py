@@ -5,12 +5,14 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from typed import Said, clean_environment
+from typed import Said, clean_environment, typed_here
 
 PATIENCE = 120.0
 CONFIG = """\
@@ -61,7 +63,15 @@ class Folder:
     path: Path
     mypy_cache: Path
 
+    def new(self, *arguments: str) -> Said:
+        """Type `staffa new …`, in this process."""
+        with chdir(self.path), patch.dict(os.environ):
+            for key in os.environ.keys() - clean_environment().keys():
+                del os.environ[key]
+            return typed_here("new", *arguments)
+
     def staffa(self, *arguments: str, path: str | Path = "src") -> Said:
+        """Type `staffa …`, as its own process."""
         return self.python("-m", "staffa", *arguments, path=path)
 
     def python(self, *arguments: str, path: str | Path = "src") -> Said:
@@ -161,6 +171,6 @@ def new_worker(shop: Folder) -> Callable[..., Said]:
         name: str, *more: str, queue: str | None = "maintenance", purpose: str = "Send digests"
     ) -> Said:
         where = () if queue is None else ("--queue", queue)
-        return shop.staffa("new", "worker", name, *where, "--purpose", purpose, *more)
+        return shop.new("worker", name, *where, "--purpose", purpose, *more)
 
     return typed

@@ -9,7 +9,7 @@ GUIDE = "docs/commands/new-worker.md"
 
 
 def test_the_guide_names_the_queues_as_they_are_configured(shop):
-    said = shop.staffa("new", "assistant-guide")
+    said = shop.new("assistant-guide")
 
     assert said.code == 0, said.all
     guide = shop.read(GUIDE)
@@ -19,7 +19,7 @@ def test_the_guide_names_the_queues_as_they_are_configured(shop):
 
 
 def test_the_commands_of_the_guide_are_those_that_verify(shop, monkeypatch):
-    shop.staffa("new", "assistant-guide")
+    shop.new("assistant-guide")
     monkeypatch.chdir(shop.path)
     project = find_project()
     wanted = NewWorker(name="send-digest", queue="default", purpose="Send digests")
@@ -30,7 +30,7 @@ def test_the_commands_of_the_guide_are_those_that_verify(shop, monkeypatch):
 
 
 def test_the_guide_goes_where_it_is_asked_to(shop):
-    said = shop.staffa("new", "assistant-guide", "tools/new-job.md")
+    said = shop.new("assistant-guide", "tools/new-job.md")
 
     assert said.out == "Wrote tools/new-job.md\n"
     assert shop.read("tools/new-job.md").startswith("# Make a new worker\n")
@@ -40,9 +40,9 @@ def test_a_guide_that_is_there_is_not_written_over(shop):
     shop.write(GUIDE, "mine")
     before = shop.tree
 
-    refused = shop.staffa("new", "assistant-guide")
+    refused = shop.new("assistant-guide")
     assert (refused.code, shop.tree) == (2, before)
     assert f"{GUIDE} is there already; --force writes over" in refused.err
 
-    assert shop.staffa("new", "assistant-guide", "--force").code == 0
+    assert shop.new("assistant-guide", "--force").code == 0
     assert shop.read(GUIDE) != "mine"

@@ -34,7 +34,7 @@ def test_tests_and_queues_work_at_once_with_the_staffa_that_made_it(empty, folde
 
 
 def test_its_configuration_says_everything_that_its_commands_need(empty):
-    empty.staffa("new", "app", "shop")
+    empty.new("app", "shop")
 
     config = load(empty.path / "shop" / "staffa.toml")
 
@@ -46,7 +46,7 @@ def test_its_configuration_says_everything_that_its_commands_need(empty):
 
 
 def test_its_guide_warns_about_inline_mode(empty):
-    empty.staffa("new", "app", "shop")
+    empty.new("app", "shop")
 
     told = " ".join(empty.read("shop/README.md").split())
 
@@ -55,7 +55,7 @@ def test_its_guide_warns_about_inline_mode(empty):
 
 
 def test_it_requires_the_staffa_that_made_it(empty, folder_at):
-    empty.staffa("new", "app", "shop")
+    empty.new("app", "shop")
 
     project = tomllib.loads(empty.read("shop/pyproject.toml"))["project"]
 
@@ -78,7 +78,7 @@ def test_it_requires_the_staffa_that_made_it(empty, folder_at):
     ],
 )
 def test_impossible_names_are_refused_and_nothing_is_written(empty, name, why):
-    said = empty.staffa("new", "app", name)
+    said = empty.new("app", name)
 
     assert (said.code, empty.tree) == (2, {})
     assert why in said.err
@@ -87,7 +87,7 @@ def test_impossible_names_are_refused_and_nothing_is_written(empty, name, why):
 def test_a_folder_that_holds_something_stays_as_it_is(empty):
     empty.write("shop/mine.txt", "mine")
 
-    said = empty.staffa("new", "app", "Shop")
+    said = empty.new("app", "Shop")
 
     assert said.code == 2
     assert "shop is there already, and is not empty" in said.err
@@ -95,10 +95,10 @@ def test_a_folder_that_holds_something_stays_as_it_is(empty):
 
 
 def test_a_dry_run_shows_every_file_and_writes_none(empty):
-    shown = empty.staffa("new", "app", "shop", "--dry-run").out
+    shown = empty.new("app", "shop", "--dry-run").out
 
     assert empty.tree == {}
-    empty.staffa("new", "app", "shop")
+    empty.new("app", "shop")
     assert empty.tree
     for path, content in empty.tree.items():
         assert f"# {path}\n\n{content.decode()}" in shown
@@ -106,7 +106,7 @@ def test_a_dry_run_shows_every_file_and_writes_none(empty):
 
 @pytest.mark.parametrize("name", ["x", "a_name_of_thirty_characters_ok"])
 def test_names_of_any_length_pass_its_own_tools(empty, folder_at, name):
-    empty.staffa("new", "app", name)
+    empty.new("app", name)
     app = folder_at(empty.path / name)
 
     assert app.python("-m", "ruff", "format", "--check", ".").all.endswith("already formatted\n")

@@ -13,6 +13,7 @@ from staffa.config import load
 
 ROOT = Path(__file__).parents[2]
 MODULE, TEST = "src/shop/jobs/send_digest.py", "tests/jobs/test_send_digest.py"
+DIGEST = ("send-digest", "--queue", "maintenance", "--purpose", "Send digests")
 TOOLS = {
     "format": ("ruff", "format", "--check"),
     "lint": ("ruff", "check"),
@@ -308,9 +309,7 @@ def test_tables_may_be_written_in_any_way_that_toml_has(shop, table):
     shop.path.joinpath("staffa.toml").unlink()
     shop.write("pyproject.toml", table)
 
-    said = shop.staffa(
-        "new", "worker", "send-digest", "--new-queue", "digests:4", "--purpose", "Send digests"
-    )
+    said = shop.new("worker", "send-digest", "--new-queue", "digests:4", "--purpose", "Send digests")
 
     changed = tomllib.loads(shop.read("pyproject.toml"))["tool"]["staffa"]
     assert said.code == 0, said.all
@@ -458,8 +457,11 @@ def test_a_template_that_is_wrong_is_named_with_the_line(shop, new_worker, templ
 # Verifying
 
 
-def test_verifying_runs_the_four_steps_in_order(shop, new_worker):
-    said = new_worker("send-digest", "--verify")
+VERIFIED = (*DIGEST, "--verify")
+
+
+def test_verifying_runs_the_four_steps_in_order(shop):
+    said = shop.staffa("new", "worker", *VERIFIED)
 
     assert said.code == 0, said.all
     both = f"{MODULE} {TEST}"
@@ -482,7 +484,7 @@ def test_verifying_runs_the_four_steps_in_order(shop, new_worker):
     ],
     ids=["test", "types", "lint"],
 )
-def test_verifying_stops_at_the_first_step_that_fails(shop, new_worker, body, failed, last):
+def test_verifying_stops_at_the_first_step_that_fails(shop, body, failed, last):
     shop.write("staffa.toml", shop.read("staffa.toml") + 'templates = "templates"\n')
     shop.write("templates/worker.py.jinja", body)
     shop.write(
@@ -491,7 +493,7 @@ def test_verifying_stops_at_the_first_step_that_fails(shop, new_worker, body, fa
         "def test_it() -> None:\n    assert told is not None\n",
     )
 
-    said = new_worker("send-digest", "--verify")
+    said = shop.staffa("new", "worker", *VERIFIED)
 
     assert said.code == 1
     assert failed in said.err
@@ -502,9 +504,8 @@ def test_a_missing_tool_is_a_failure_that_says_how_to_install_it(shop, tmp_path)
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     (lacking / "sitecustomize.py").write_text("import sys\nsys.modules['mypy'] = None\n")
-    wanted = ("send-digest", "--queue", "default", "--purpose", "Send digests", "--verify")
 
-    said = shop.staffa("new", "worker", *wanted, path=lacking)
+    said = shop.staffa("new", "worker", *VERIFIED, path=lacking)
 
     assert said.code == 1
     assert "checking types needs mypy, which is not installed here: pip install mypy" in said.err
@@ -516,8 +517,7 @@ def test_without_the_extra_it_says_what_to_install(shop, tmp_path):
     (lacking / "tomlkit").mkdir(parents=True)
     (lacking / "tomlkit" / "__init__.py").write_text("raise ModuleNotFoundError('gone', name='tomlkit')")
 
-    wanted = ("send-digest", "--queue", "default", "--purpose", "Send digests")
-    said = shop.staffa("new", "worker", *wanted, path=lacking)
+    said = shop.staffa("new", "worker", *DIGEST, path=lacking)
 
     assert said.code == 2
     assert "needs tomlkit, which is not installed: pip install 'staffa[new]'" in said.err
