@@ -1,4 +1,4 @@
-"""How long the disk takes for a small write, watched while something else is measured."""
+"""How long the disk takes for a small write: alone, and watched while something else is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from typing import BinaryIO
 
+SYNCS = 100
 PAGE = bytes(8192)
 PAUSE_SECONDS = 0.02
 STALL_SECONDS = 0.02
@@ -41,11 +44,8 @@ def watched(folder: Path) -> Iterator[Syncs]:
     def watch() -> None:
         with (folder / "watched-disk").open("wb", buffering=0) as file:
             while not done.wait(PAUSE_SECONDS):
-                began = time.monotonic()
                 file.seek(0)
-                file.write(PAGE)
-                os.fdatasync(file.fileno())
-                syncs.spans.append((began, time.monotonic()))
+                syncs.spans.append(_synced(file))
 
     thread = threading.Thread(target=watch, name="watched-disk")
     thread.start()
@@ -54,3 +54,17 @@ def watched(folder: Path) -> Iterator[Syncs]:
     finally:
         done.set()
         thread.join()
+
+
+def usual(folder: Path) -> float:
+    """Give the median of the seconds that it takes to write a page for good."""
+    with (folder / "sync").open("wb", buffering=0) as file:
+        return median(ended - began for began, ended in (_synced(file) for _ in range(SYNCS)))
+
+
+def _synced(file: BinaryIO) -> tuple[float, float]:
+    """Write a page for good; tell when that began and ended."""
+    began = time.monotonic()
+    file.write(PAGE)
+    os.fdatasync(file.fileno())
+    return began, time.monotonic()

@@ -12,10 +12,10 @@ from statistics import median
 
 import psutil
 
+from bench import disk
 from bench.contenders import CONTENDERS
 from bench.results import Pace
 
-SYNCS = 100
 TURNS, LOOPS = 1_000_000, 5
 PACKAGES = ("staffa", "psycopg", "msgspec")
 
@@ -32,7 +32,7 @@ def described() -> dict[str, str]:
 
 def pace(folder: Path) -> Pace:
     """Measure how fast the machine is right now; pages are written where the databases are."""
-    return Pace(TURNS / median(_loop() for _ in range(LOOPS)), _fdatasync(folder))
+    return Pace(TURNS / median(_loop() for _ in range(LOOPS)), disk.usual(folder))
 
 
 def versions() -> dict[str, str]:
@@ -58,15 +58,3 @@ def _loop() -> float:
     for _ in range(TURNS):
         pass
     return time.perf_counter() - began
-
-
-def _fdatasync(folder: Path) -> float:
-    """Give the median of the seconds that it takes to write a page for good."""
-    took = []
-    with (folder / "sync").open("wb", buffering=0) as file:
-        for _ in range(SYNCS):
-            file.write(bytes(8192))
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append(time.perf_counter() - began)
-    return median(took)

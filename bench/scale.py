@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,8 +23,7 @@ class Scale:
     rounds: int
     repeats: int
     search_jobs: int
-    concurrencies: tuple[int, ...]
-    sqlite_concurrencies: tuple[int, ...]
+    concurrencies: Mapping[str, tuple[int, ...]]
     threads: tuple[int, ...]
     raw_settings: tuple[tuple[str, int], ...]
     raw_inserts: tuple[tuple[str, int], ...]
@@ -56,8 +56,7 @@ QUICK = Scale(
     rounds=3,
     repeats=1,
     search_jobs=10_000,
-    concurrencies=(500,),
-    sqlite_concurrencies=(1000,),
+    concurrencies={"postgres": (500,), "sqlite": (1000,)},
     threads=(200,),
     raw_settings=tuple(product(EXCHANGES, (1000,))),
     raw_inserts=(("unnest", 5_000), ("json", 5_000)),
@@ -79,8 +78,7 @@ DEFAULT = Scale(
     rounds=3,
     repeats=3,
     search_jobs=30_000,
-    concurrencies=(100, 200, 500),
-    sqlite_concurrencies=(200, 500, 1000),
+    concurrencies={"postgres": (100, 200, 500), "sqlite": (200, 500, 1000)},
     threads=(50, 100, 200),
     raw_settings=tuple(product(EXCHANGES, BATCHES)),
     raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),
@@ -101,8 +99,7 @@ FULL = Scale(
     rounds=3,
     repeats=3,
     search_jobs=50_000,
-    concurrencies=(100, 200, 350, 500),
-    sqlite_concurrencies=(200, 500, 1000),
+    concurrencies={"postgres": (100, 200, 350, 500), "sqlite": (200, 500, 1000)},
     threads=(20, 50, 100, 200, 350),
     raw_settings=tuple(product(EXCHANGES, BATCHES)),
     raw_inserts=tuple(product(INSERTS, (1_000, 20_000))),

@@ -200,7 +200,7 @@ def _search(lab: Lab, filling: Filling) -> Filling:
 def _concurrency(lab: Lab, site: Site, filling: Filling) -> int:
     return lab.best(
         f"Staffa's concurrency, {site.kind}",
-        lab.scale.concurrencies if site.kind == "postgres" else lab.scale.sqlite_concurrencies,
+        lab.scale.concurrencies[site.kind],
         lambda each: lab.drain(site, _search(lab, filling), each).per_second,
         tries=2,  # as one may meet a slow moment of the machine
     )

@@ -65,9 +65,7 @@ class Folder:
 
     def new(self, *arguments: str) -> Said:
         """Type `staffa new …`, in this process."""
-        with chdir(self.path), patch.dict(os.environ):
-            for key in os.environ.keys() - clean_environment().keys():
-                del os.environ[key]
+        with chdir(self.path), patch.dict(os.environ, clean_environment(), clear=True):
             return typed_here("new", *arguments)
 
     def staffa(self, *arguments: str, path: str | Path = "src") -> Said:

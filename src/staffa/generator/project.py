@@ -72,7 +72,7 @@ class Project:
             table = _staffa_table(tomllib.loads(changed), self.config)
         except tomllib.TOMLDecodeError:
             table = {}
-        added = new_queue is None or _new_queue(new_queue)[0] in table.get("queues", {})
+        added = new_queue is None or new_queue_name(new_queue) in table.get("queues", {})
         if not added or module not in table.get("modules", []):
             queue = "" if new_queue is None else f", and the queue {new_queue} to queues"
             raise GeneratorError(
